@@ -1,0 +1,53 @@
+//! Trained add-ons to a base, and the bases themselves.
+
+use crate::{AdapterId, BaseId, RunId, Timestamp, Verdict};
+use serde::{Deserialize, Serialize};
+use specta::Type;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub enum AdapterKind {
+    SoftPrompt,
+}
+
+/// *Trial* until it has passed the gate or the person keeps it; *active* in every generation; *retired* is set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub enum AdapterState {
+    Trial,
+    Active,
+    Retired,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct Adapter {
+    pub id: AdapterId,
+    pub name: String,
+    pub kind: AdapterKind,
+    pub state: AdapterState,
+    pub base: BaseId,
+    pub run_id: Option<RunId>,
+    pub strength: f64,
+    /// Folder in PEFT's layout, relative to the data folder.
+    pub path: String,
+    /// Of `adapter_model.safetensors`.
+    pub sha256: String,
+    pub size_bytes: f64,
+    pub verdict: Option<Verdict>,
+    pub created_at: Timestamp,
+}
+
+/// A base that can be written with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct Base {
+    pub id: BaseId,
+    pub name: String,
+    pub architecture: String,
+    pub parameters: f64,
+    pub size_bytes: f64,
+    pub context: u32,
+    pub license: String,
+    pub built_in: bool,
+    /// Why it cannot be loaded, if so.
+    pub problem: Option<crate::ApiError>,
+}

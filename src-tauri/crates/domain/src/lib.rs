@@ -1,0 +1,33 @@
+//! Nouns of Inkling: ids, states, requests, results, the settings schema and errors.
+//!
+//! Everything here is plain data that crosses a seam: the store writes it, the use cases return it, the window, the
+//! CLI and HTTP show it. No IO, no clock but [`Timestamp::now`], no numeric code. TypeScript types are generated from
+//! these definitions, so a change here changes the UI's types.
+
+pub mod adapter;
+pub mod doctor;
+pub mod error;
+pub mod event;
+pub mod feedback;
+pub mod genre;
+pub mod id;
+pub mod job;
+pub mod run;
+pub mod settings;
+pub mod time;
+pub mod train;
+pub mod write;
+
+pub use adapter::*;
+pub use doctor::*;
+pub use error::*;
+pub use event::*;
+pub use feedback::*;
+pub use genre::*;
+pub use id::*;
+pub use job::*;
+pub use run::*;
+pub use settings::*;
+pub use time::*;
+pub use train::*;
+pub use write::*;

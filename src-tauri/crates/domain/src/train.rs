@@ -1,0 +1,173 @@
+//! Training: what is asked, what it would cost, what it reports, how it is judged.
+
+use crate::{BaseId, JobId, Phase, RunId};
+use serde::{Deserialize, Serialize};
+use specta::Type;
+
+/// A training recipe by method. Objectives are separate, see [`Objective`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub enum Recipe {
+    SoftPrompt,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub enum Objective {
+    /// Supervised fine-tuning: cross-entropy on the wanted text only.
+    Sft,
+}
+
+/// `POST /api/v1/train`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+#[serde(deny_unknown_fields)]
+pub struct TrainRequest {
+    pub recipe: Recipe,
+    #[serde(default)]
+    pub base: Option<BaseId>,
+    #[serde(default)]
+    pub objective: Option<Objective>,
+    #[serde(default)]
+    pub hyperparameters: HyperparameterChoice,
+    /// Who asked: a person, a schedule, the CLI.
+    #[serde(default)]
+    pub triggered_by: Option<String>,
+}
+
+/// Hyper-parameters as asked for; what is left out comes from the settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, Type)]
+#[serde(deny_unknown_fields)]
+pub struct HyperparameterChoice {
+    #[serde(default)]
+    pub virtual_tokens: Option<u32>,
+    #[serde(default)]
+    pub learning_rate: Option<f64>,
+    #[serde(default)]
+    pub epochs: Option<u32>,
+    /// Overrides epochs.
+    #[serde(default)]
+    pub steps: Option<u32>,
+    #[serde(default)]
+    pub batch_size: Option<u32>,
+    #[serde(default)]
+    pub max_samples: Option<u32>,
+    #[serde(default)]
+    pub source_max_tokens: Option<u32>,
+    #[serde(default)]
+    pub target_max_tokens: Option<u32>,
+    #[serde(default)]
+    pub checkpoint_steps: Option<u32>,
+    #[serde(default)]
+    pub seed: Option<u32>,
+}
+
+/// Hyper-parameters as used; recorded with the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct Hyperparameters {
+    pub virtual_tokens: u32,
+    pub learning_rate: f64,
+    pub epochs: u32,
+    pub steps: u32,
+    pub batch_size: u32,
+    pub max_samples: u32,
+    pub source_max_tokens: u32,
+    pub target_max_tokens: u32,
+    pub checkpoint_steps: u32,
+    pub checkpoints_kept: u32,
+    pub seed: u32,
+    pub threads: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct TrainQueued {
+    pub job_id: JobId,
+    pub run_id: RunId,
+}
+
+/// What a training would do and cost, shown before it starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct TrainingPlan {
+    pub recipe: Recipe,
+    pub base: BaseId,
+    pub base_name: String,
+    pub hyperparameters: Hyperparameters,
+    /// Liked and edited texts to learn from.
+    pub examples: u32,
+    /// Texts kept back to measure on, by prompt.
+    pub heldout: u32,
+    pub estimated_seconds: f64,
+    pub estimated_memory_mb: f64,
+    pub available_memory_mb: f64,
+    pub ready: bool,
+    /// Why it cannot start now, with what would help.
+    pub blocked_by: Option<crate::ApiError>,
+    /// The plan in a sentence.
+    pub sentence: String,
+    /// The first words of the texts that would be trained on.
+    pub openings: Vec<String>,
+}
+
+/// One point of a training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct Metric {
+    pub step: u32,
+    pub total_steps: u32,
+    pub loss: f64,
+    pub heldout_loss: Option<f64>,
+    pub lr: f64,
+    pub tokens_per_second: f64,
+    pub eta_s: f64,
+}
+
+/// How the trained adapter compares with what was used before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct Verdict {
+    /// Share of held-out pairs in which the new one was preferred, ties counting half.
+    pub win_rate: f64,
+    /// 95% interval of the win rate (Wilson).
+    pub low: f64,
+    pub high: f64,
+    /// Pairs compared.
+    pub pairs: u32,
+    /// Perplexity with the adapter over without, on held-out texts: below 1 is better.
+    pub fluency_ratio: f64,
+    /// Distinct word pairs of texts written with the adapter over without: below 1 is less varied.
+    pub diversity_ratio: f64,
+    pub heldout_loss_before: Option<f64>,
+    pub heldout_loss_after: Option<f64>,
+    pub promoted: bool,
+    /// In plain words.
+    pub reason: String,
+}
+
+/// What a person decides about a trained adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// Use it from the next generation on.
+    Keep,
+    /// Leave it on trial.
+    NotNow,
+    /// Stop using it; what was active before is active again.
+    Undo,
+}
+
+/// What a training reports while it runs; the JSON lines of `inkling train … --json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum TrainEvent {
+    Started { run_id: RunId, job_id: JobId, total_steps: u32, examples: u32, heldout: u32 },
+    Phase { run_id: RunId, phase: Phase, number: u8 },
+    Metric { run_id: RunId, #[serde(flatten)] metric: Metric },
+    Checkpoint { run_id: RunId, step: u32 },
+    Finished {
+        run_id: RunId,
+        adapter_id: crate::AdapterId,
+        final_loss: f64,
+        seconds: f64,
+        peak_memory_mb: f64,
+        verdict: Verdict,
+    },
+    Failed { run_id: RunId, error: crate::ApiError },
+    Interrupted { run_id: RunId, step: u32, reason: String },
+}

@@ -1,0 +1,1 @@
+//! Numeric hot paths on slices, with SIMD dispatch; knows no model

@@ -1,0 +1,1 @@
+//! Bases: loading, tokenizer, decoder, adapters as forward-time parts, sampling, batched generation

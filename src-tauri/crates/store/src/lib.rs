@@ -1,0 +1,1 @@
+//! SQLite: open, migrate, back up, change log; one file per table

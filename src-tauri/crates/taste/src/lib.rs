@@ -1,0 +1,1 @@
+//! The preference model, text features, quality score and voting

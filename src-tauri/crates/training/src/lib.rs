@@ -1,0 +1,1 @@
+//! Training recipes, optimizer, batching, checkpoints; knows no store, queue or window
