@@ -5,6 +5,7 @@
 //! these definitions, so a change here changes the UI's types.
 
 pub mod adapter;
+pub mod call;
 pub mod doctor;
 pub mod error;
 pub mod event;
@@ -19,6 +20,7 @@ pub mod train;
 pub mod write;
 
 pub use adapter::*;
+pub use call::*;
 pub use doctor::*;
 pub use error::*;
 pub use event::*;
