@@ -1,1 +1,23 @@
-//! Bases: loading, tokenizer, decoder, adapters as forward-time parts, sampling, batched generation
+//! Bases: loading, tokenizer, decoder, adapters as forward-time parts, sampling, batched generation.
+//!
+//! [`LanguageModel`] writes and scores text with packed weights; [`DenseWeights`] are the same weights as plain f32, which
+//! training differentiates through. No unsafe code here: the hot loops are in `kernels`, behind slices.
+
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod config;
+mod error;
+mod files;
+mod soft_prompt;
+mod story;
+mod tokenizer;
+mod weights;
+
+pub use config::LlamaConfig;
+pub use error::ModelError;
+pub use files::verify_manifest;
+pub use soft_prompt::SoftPrompt;
+pub use story::StoryFormat;
+pub use tokenizer::{TextStream, Tokenizer};
+pub use weights::{DenseLayer, DenseWeights};
