@@ -1,0 +1,27 @@
+//! Forward and hand-derived backward of the blocks of a Llama stack, in f32 on slices, for training on a CPU.
+//!
+//! Rows are tokens. A batch is *packed*: sequences of different lengths lie one after the other in a single
+//! `[tokens, hidden]` buffer, and [`Packing`] says where each begins, so no row is ever padding. Only attention
+//! needs to know; every other block works row by row.
+//!
+//! Work is spread over the rayon pool in which the caller runs (`pool.install`). Each output element is computed by
+//! one task in a fixed order, so results do not depend on scheduling.
+//!
+//! Base weights are frozen here: blocks return gradients of their inputs, never of the weights.
+
+mod attention;
+mod gate;
+mod loss;
+mod matrix;
+mod norm;
+mod rope;
+#[cfg(test)]
+mod tests;
+mod vector;
+
+pub use attention::{Attention, AttentionScratch, Packing};
+pub use gate::{gated_silu, gated_silu_backward};
+pub use loss::{LossScratch, Target, linear_cross_entropy};
+pub use matrix::{Matrix, MatrixMut, Store, product_nn, product_nt, product_tn};
+pub use norm::{rms_norm, rms_norm_backward};
+pub use rope::RopeTable;
