@@ -1,0 +1,13 @@
+//! One file per table: its schema, its rows as domain types, its queries and writes.
+
+pub(crate) mod adapter;
+pub(crate) mod candidate;
+pub(crate) mod change_log;
+pub(crate) mod draft;
+pub(crate) mod feedback;
+pub(crate) mod generation;
+pub(crate) mod job;
+pub(crate) mod metric;
+pub(crate) mod run;
+pub(crate) mod setting;
+pub(crate) mod taste;
