@@ -1,0 +1,164 @@
+//! Style features: what taste can name about a text.
+
+use crate::diversity;
+use crate::lexicon::{self, ACTION, DARK, DESCRIPTIVE, FIRST_PERSON, PAST, PRESENT, SENSE, STOP, WARM, WordMap};
+use crate::reading::Reading;
+use serde::Deserialize;
+use std::sync::LazyLock;
+
+/// A style feature and the words for it.
+pub struct StyleFeature {
+    /// The key in `preference_model.json`.
+    pub name: &'static str,
+    /// What a person likes who likes more of it, and what they dislike who wants less.
+    pub more: &'static str,
+    /// What a person likes who wants less of it; `None` when less of it has no name of its own.
+    pub less: Option<&'static str>,
+}
+
+const fn feature(name: &'static str, more: &'static str, less: Option<&'static str>) -> StyleFeature {
+    StyleFeature { name, more, less }
+}
+
+/// The features, in the order of [`style`].
+pub const STYLE_FEATURES: [StyleFeature; 15] = [
+    feature("dialogue", "dialogue", None),
+    feature("sentence_length", "long sentences", Some("short sentences")),
+    feature("first_person", "first person", Some("third person")),
+    feature("present_tense", "the present tense", Some("the past tense")),
+    feature("action", "action and pace", Some("a quiet pace")),
+    feature("warm_mood", "warm moods", None),
+    feature("dark_mood", "dark moods", None),
+    feature("ending_mood", "happy endings", Some("sad endings")),
+    feature("spoken_ending", "endings on a spoken line", None),
+    feature("description", "rich description", Some("plain telling")),
+    feature("repetition", "echoing words", Some("varied words")),
+    feature("length", "long texts", Some("short texts")),
+    feature("questions", "questions", None),
+    feature("exclamations", "exclamations", None),
+    feature("word_length", "long words", Some("simple words")),
+];
+
+/// Number of style features.
+pub const STYLE: usize = STYLE_FEATURES.len();
+
+/// The style features of a text in standard deviations from the mean of ordinary stories, each within ±3.
+///
+/// Means and deviations are those of `assets/words/style.json`, measured by `examples/word_statistics.rs`.
+pub fn style(text: &str) -> [f64; STYLE] {
+    standardised(raw(&Reading::new(text)))
+}
+
+/// The style features in their own units: shares, means of logarithms, square roots of counts a hundred words.
+pub fn raw_style(text: &str) -> [f64; STYLE] {
+    raw(&Reading::new(text))
+}
+
+pub(crate) fn standardised(raw: [f64; STYLE]) -> [f64; STYLE] {
+    let population = &*POPULATION;
+    std::array::from_fn(|i| {
+        let (mean, sd) = population[i];
+        ((raw[i] - mean) / sd).clamp(-3.0, 3.0)
+    })
+}
+
+/// Mean and standard deviation of each feature over the stories that the built-in model learned from.
+static POPULATION: LazyLock<[(f64, f64); STYLE]> = LazyLock::new(|| {
+    #[derive(Deserialize)]
+    struct File {
+        features: WordMap<String, [f64; 2]>,
+    }
+    let file: File =
+        serde_json::from_str(include_str!("../../../../assets/words/style.json")).unwrap_or(File { features: WordMap::default() });
+    std::array::from_fn(|i| match file.features.get(STYLE_FEATURES[i].name) {
+        Some([mean, sd]) if *sd > 0.0 => (*mean, *sd),
+        _ => (0.0, 1.0),
+    })
+});
+
+pub(crate) fn raw(reading: &Reading) -> [f64; STYLE] {
+    let n = reading.words.len();
+    let mut counts = Counts::default();
+    let mut letters = 0;
+    // Where each content word stood last, to see echoes within fifty words.
+    let mut seen: WordMap<&str, usize> = WordMap::default();
+    let (mut content, mut echoes) = (0, 0);
+    for (at, word) in reading.words.iter().enumerate() {
+        let text = reading.slice(*word);
+        let lists = lexicon::lists(text);
+        counts.add(lists, word.spoken);
+        letters += text.chars().count();
+        if lists & STOP == 0 {
+            content += 1;
+            if seen.insert(text, at).is_some_and(|before| at - before <= 50) {
+                echoes += 1;
+            }
+        }
+    }
+    let per_hundred = |count: usize| if n == 0 { 0.0 } else { (100.0 * count as f64 / n as f64).sqrt() };
+    let share = |part: usize, whole: usize| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+    let sentences = reading.sentences.len();
+    let marks = |mark: char| reading.sentences.iter().filter(|sentence| sentence.mark == mark).count();
+    let narration = n - counts.spoken;
+    [
+        share(counts.spoken, n),
+        (1.0 + share(n, sentences)).ln(),
+        // Four in a hundred narrated words are plainly first person; more says nothing new.
+        (share(counts.first_person, narration) / 0.04).min(1.0),
+        (counts.present as f64 + 0.2) / ((counts.present + counts.past) as f64 + 1.0),
+        per_hundred(counts.action),
+        per_hundred(counts.warm),
+        per_hundred(counts.dark),
+        ending_mood(reading),
+        f64::from(reading.last == Some('"')),
+        per_hundred(counts.descriptive),
+        share(echoes, content) + diversity::repeated_4_grams(reading),
+        (1.0 + n as f64).ln(),
+        share(marks('?'), sentences).sqrt(),
+        share(marks('!'), sentences).sqrt(),
+        share(letters, n),
+    ]
+}
+
+#[derive(Default)]
+struct Counts {
+    spoken: usize,
+    first_person: usize,
+    past: usize,
+    present: usize,
+    action: usize,
+    warm: usize,
+    dark: usize,
+    descriptive: usize,
+}
+
+impl Counts {
+    fn add(&mut self, lists: lexicon::Lists, spoken: bool) {
+        let has = |list| usize::from(lists & list != 0);
+        self.spoken += usize::from(spoken);
+        self.action += has(ACTION);
+        self.warm += has(WARM);
+        self.dark += has(DARK);
+        self.descriptive += has(DESCRIPTIVE | SENSE);
+        // Who tells and when is what the narration says; people in it may say "I am" in any story.
+        if !spoken {
+            self.first_person += has(FIRST_PERSON);
+            self.past += has(PAST);
+            self.present += has(PRESENT);
+        }
+    }
+}
+
+/// Warm against dark words in the last two sentences, or the last twenty words if those are more; −1…1.
+fn ending_mood(reading: &Reading) -> f64 {
+    let n = reading.words.len();
+    let two_sentences = reading.sentences.iter().rev().nth(1).map_or(0, |sentence| sentence.first);
+    let start = two_sentences.min(n.saturating_sub(20));
+    let (mut warm, mut dark) = (0.0, 0.0);
+    for word in start..n {
+        let lists = lexicon::lists(reading.word(word));
+        warm += f64::from(lists & WARM != 0);
+        dark += f64::from(lists & DARK != 0);
+    }
+    (warm - dark) / (warm + dark + 1.0)
+}

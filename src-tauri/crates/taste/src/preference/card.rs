@@ -1,0 +1,119 @@
+//! What was learned, in plain words.
+
+use super::{FEWEST_OF_EACH, FEWEST_THUMBS, TasteModel, Weight, plain_feature};
+use domain::{TasteCard, TasteSummary};
+
+/// A weight this many posterior deviations from zero is worth saying.
+const SURE: f64 = 1.6;
+/// Under this many it is not known which way it goes.
+const UNSURE: f64 = 0.8;
+
+impl TasteModel {
+    /// What the person likes and dislikes, as far as it is known.
+    pub fn card(&self) -> TasteCard {
+        let mut likes = Vec::new();
+        let mut dislikes = Vec::new();
+        let mut unsure = Vec::new();
+        if self.confident {
+            let mut terms: Vec<&Weight> = self.style.iter().filter(|term| plain_feature(&term.name).is_some()).collect();
+            terms.sort_by(|a, b| certainty(b).total_cmp(&certainty(a)));
+            for term in &terms {
+                let Some(feature) = plain_feature(&term.name) else { continue };
+                match (certainty(term) >= SURE, term.weight > 0.0, feature.less) {
+                    (false, ..) => {}
+                    (true, true, _) => likes.push(feature.more.to_owned()),
+                    (true, false, Some(less)) => likes.push(less.to_owned()),
+                    (true, false, None) => dislikes.push(feature.more.to_owned()),
+                }
+            }
+            self.add_words(&mut likes, &mut dislikes);
+            // The least known first: what the next comparisons would tell.
+            let mut open: Vec<&&Weight> = terms.iter().filter(|term| certainty(term) < UNSURE).collect();
+            open.sort_by(|a, b| b.sd.total_cmp(&a.sd));
+            unsure.extend(open.iter().take(3).filter_map(|term| plain_feature(&term.name)).map(|feature| feature.more.to_owned()));
+        }
+        let sentence = self.sentence(&likes, &dislikes, &unsure);
+        TasteCard {
+            summary: self.summary(false),
+            likes,
+            dislikes,
+            unsure,
+            sentence,
+            liked_texts: self.counts.liked,
+            disliked_texts: self.counts.disliked,
+            version: self.version,
+        }
+    }
+
+    /// The figures of the card; `trained` says whether the last verdict made this version.
+    pub fn summary(&self, trained: bool) -> TasteSummary {
+        TasteSummary { trained, thumbs: self.counts.thumbs, auc: self.auc, confident: self.confident }
+    }
+
+    /// Up to three words on either side whose weight is surely not zero.
+    fn add_words(&self, likes: &mut Vec<String>, dislikes: &mut Vec<String>) {
+        let mut words: Vec<(&String, f64, f64)> =
+            self.words.iter().map(|(word, [weight, sd])| (word, *weight, weight.abs() / sd)).collect();
+        words.retain(|(_, _, certainty)| *certainty >= 1.0);
+        words.sort_by(|a, b| b.2.total_cmp(&a.2).then_with(|| a.0.cmp(b.0)));
+        for (side, sign) in [(likes, 1.0), (dislikes, -1.0)] {
+            side.extend(
+                words.iter().filter(|(_, weight, _)| weight * sign > 0.0).take(3).map(|(word, ..)| format!("\u{201c}{word}\u{201d}")),
+            );
+        }
+    }
+
+    fn sentence(&self, likes: &[String], dislikes: &[String], unsure: &[String]) -> String {
+        let thumbs = self.counts.thumbs as usize;
+        if !self.confident {
+            let fewer = self.counts.liked.min(self.counts.disliked) as usize;
+            let reason = if thumbs == 0 {
+                format!("thumb at least {FEWEST_THUMBS} texts, some up and some down.")
+            } else if thumbs < FEWEST_THUMBS {
+                format!("{} so far; {} more will do for a first try.", counted(thumbs, "thumb"), FEWEST_THUMBS - thumbs)
+            } else if fewer < FEWEST_OF_EACH {
+                let missing = if self.counts.liked < self.counts.disliked { "up" } else { "down" };
+                format!("nearly all of your {thumbs} thumbs say the same; a few {missing} would show the difference.")
+            } else {
+                format!(
+                    "your {thumbs} thumbs do not yet show a pattern that predicts the ones held back better than chance would. More will help."
+                )
+            };
+            return format!("No taste found yet: {reason}");
+        }
+        let mut parts = Vec::new();
+        if !likes.is_empty() {
+            parts.push(format!("likes {}", listed(likes)));
+        }
+        if !dislikes.is_empty() {
+            parts.push(format!("dislikes {}", listed(dislikes)));
+        }
+        if parts.is_empty() {
+            parts.push("has a taste that no single trait explains".to_owned());
+        }
+        if !unsure.is_empty() {
+            parts.push(format!("not sure yet about {}", listed(unsure)));
+        }
+        let mut sentence = format!("{}.", parts.join("; "));
+        if let Some(first) = sentence.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        sentence
+    }
+}
+
+fn certainty(term: &Weight) -> f64 {
+    if term.sd > 0.0 { term.weight.abs() / term.sd } else { 0.0 }
+}
+
+fn counted(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+fn listed(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.clone(),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
+}
