@@ -12,8 +12,6 @@ use std::sync::LazyLock;
 struct GenreWords {
     /// Log-odds are multiplied by this and rounded.
     scale: f64,
-    /// Divides the summed log-odds: words of a text are not independent, so their plain sum is far too sure.
-    temperature: f64,
     genres: Vec<String>,
     prior: Vec<f64>,
     /// Stem → log-odds of each genre, times `scale`.
@@ -23,7 +21,6 @@ struct GenreWords {
 static WORDS: LazyLock<GenreWords> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../../../assets/words/genres.json")).unwrap_or(GenreWords {
         scale: 1.0,
-        temperature: 1.0,
         genres: Vec::new(),
         prior: Vec::new(),
         words: WordMap::default(),
@@ -39,6 +36,13 @@ pub fn genre_probabilities(text: &str) -> BTreeMap<Genre, f64> {
 /// reads like. An empty mix means any genre, which every text fits.
 pub fn genre_fit(genres: &GenreMix, text: &str) -> f64 {
     fit(genres, &Reading::new(text))
+}
+
+/// The stems of the content words of a text, each once, in alphabetical order.
+pub fn content_stems(text: &str) -> Vec<String> {
+    let reading = Reading::new(text);
+    let stems = reading.iter().filter(|word| lists(word) & STOP == 0).map(|word| stem(word).into_owned());
+    stems.collect::<std::collections::BTreeSet<String>>().into_iter().collect()
 }
 
 pub(crate) fn fit(genres: &GenreMix, reading: &Reading) -> f64 {
@@ -65,7 +69,7 @@ pub(crate) fn probabilities(reading: &Reading) -> BTreeMap<Genre, f64> {
             continue;
         }
         for (sum, at) in sums.iter_mut().zip(&column) {
-            *sum += at.and_then(|at| odds.get(at)).map_or(0.0, |odds| f64::from(*odds) / model.scale / model.temperature);
+            *sum += at.and_then(|at| odds.get(at)).map_or(0.0, |odds| f64::from(*odds) / model.scale);
         }
     }
     let highest = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -19,7 +19,7 @@ mod vote;
 
 pub use diversity::{distinct_2, fluency, repetition};
 pub use features::{STYLE, STYLE_FEATURES, StyleFeature, raw_style, style};
-pub use genre::{genre_fit, genre_probabilities};
+pub use genre::{content_stems, genre_fit, genre_probabilities};
 pub use interval::{auc, wilson};
 pub use label::verdict_in_words;
 pub use preference::{

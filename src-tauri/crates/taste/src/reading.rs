@@ -21,11 +21,10 @@ pub(crate) struct Word {
     pub spoken: bool,
 }
 
-/// Words `first..end` and the mark that ended them (`'\0'` when the text just stopped).
+/// The first word, and the mark that ended it (`'\\0'` when the text just stopped).
 #[derive(Clone, Copy)]
 pub(crate) struct Sentence {
     pub first: usize,
-    pub end: usize,
     pub mark: char,
 }
 
@@ -105,7 +104,7 @@ impl Reading {
 
     fn close(&mut self, start: &mut usize, mark: char) {
         if self.words.len() > *start {
-            self.sentences.push(Sentence { first: *start, end: self.words.len(), mark });
+            self.sentences.push(Sentence { first: *start, mark });
             *start = self.words.len();
         }
     }
