@@ -7,8 +7,14 @@
 
 mod checkpoint;
 mod config;
+mod decoder;
 mod error;
 mod files;
+mod generate;
+mod language_model;
+mod linear;
+mod sampler;
+mod session;
 mod soft_prompt;
 mod story;
 mod tokenizer;
@@ -17,6 +23,10 @@ mod weights;
 pub use config::LlamaConfig;
 pub use error::ModelError;
 pub use files::verify_manifest;
+pub use generate::{Completion, Generate, MemberSpec, TokenEvent};
+pub use language_model::{LanguageModel, LoadOptions};
+pub use linear::Precision;
+pub use sampler::Sampler;
 pub use soft_prompt::SoftPrompt;
 pub use story::StoryFormat;
 pub use tokenizer::{TextStream, Tokenizer};

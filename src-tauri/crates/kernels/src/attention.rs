@@ -1,0 +1,413 @@
+//! Attention of new rows over f16 keys and values: a prefix that many rows share, then what each row has of its own.
+//!
+//! A row's result does not depend on the rows beside it: each query's lanes see the same operations in the same order,
+//! however many queries share a pass over the keys.
+
+use crate::isa::Isa;
+use crate::pool::{Disjoint, Pool};
+use crate::scratch;
+use crate::simd::{Lanes, dispatch, queries_at_once};
+
+/// Positions of keys that lie together.
+const SPAN: usize = 16;
+
+/// Keys and values of one sequence in all layers, in f16.
+///
+/// Keys `[layers, kv_heads, capacity / 16, head_dim, 16]`, so that 16 positions are scored at once; values
+/// `[layers, kv_heads, capacity, head_dim]`. Memory that is not written yet is not touched.
+pub struct KvSlot {
+    layers: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    capacity: usize,
+    keys: Vec<u16>,
+    values: Vec<u16>,
+}
+
+impl KvSlot {
+    /// Room for `capacity` positions, rounded up to 16. Panics when `head_dim` is not a multiple of 16.
+    pub fn new(layers: usize, kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
+        assert!(head_dim > 0 && head_dim.is_multiple_of(SPAN), "heads of {head_dim} are not a multiple of {SPAN}");
+        let capacity = capacity.next_multiple_of(SPAN);
+        let size = layers * kv_heads * head_dim * capacity;
+        Self { layers, kv_heads, head_dim, capacity, keys: vec![0; size], values: vec![0; size] }
+    }
+
+    /// Positions that it can hold.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub fn bytes(&self) -> usize {
+        2 * (self.keys.len() + self.values.len())
+    }
+
+    /// Stores keys and values `[kv_heads, head_dim]` of one position. Panics when it is outside or the lengths differ.
+    pub fn write(&mut self, isa: Isa, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
+        let (width, head_dim) = (self.kv_heads * self.head_dim, self.head_dim);
+        assert!(layer < self.layers && position < self.capacity && keys.len() == width && values.len() == width);
+        for head in 0..self.kv_heads {
+            let start = self.start(layer, head);
+            let span = start + position / SPAN * SPAN * head_dim + position % SPAN;
+            let row = start + position * head_dim;
+            let mut narrow = [0u16; SPAN];
+            for (part, lanes) in keys[head * head_dim..][..head_dim].chunks_exact(SPAN).enumerate() {
+                to_f16(isa, lanes, &mut narrow);
+                for (lane, bits) in narrow.into_iter().enumerate() {
+                    self.keys[span + (part * SPAN + lane) * SPAN] = bits;
+                }
+            }
+            let lanes = values[head * head_dim..][..head_dim].chunks_exact(SPAN);
+            for (to, from) in self.values[row..row + head_dim].chunks_exact_mut(SPAN).zip(lanes) {
+                to_f16(isa, from, to);
+            }
+        }
+    }
+
+    fn start(&self, layer: usize, head: usize) -> usize {
+        (layer * self.kv_heads + head) * self.capacity * self.head_dim
+    }
+
+    /// Where the keys and values of a head begin.
+    fn head(&self, layer: usize, head: usize) -> Kv {
+        let start = self.start(layer, head);
+        Kv { keys: self.keys[start..].as_ptr(), values: self.values[start..].as_ptr() }
+    }
+}
+
+/// What one row attends to.
+#[derive(Clone, Copy)]
+pub struct AttentionRow<'a> {
+    /// Shared with other rows; neighbours with the same slot are computed together.
+    pub prefix: &'a KvSlot,
+    pub prefix_length: usize,
+    /// The row's own continuation of the prefix.
+    pub own: Option<(&'a KvSlot, usize)>,
+    /// The first positions of the prefix whose attention is weighted, and the logarithm of their weight.
+    pub weighted: usize,
+    pub log_weight: f32,
+}
+
+/// Scaled dot-product attention with grouped key heads, softmax in f32.
+///
+/// `queries` is `[rows, stride]`, of which the first `heads * head_dim` of each row are used; `out` is
+/// `[rows, heads * head_dim]`. Panics when sizes do not fit or a row attends to nothing.
+pub fn attend(isa: Isa, pool: &Pool, layer: usize, rows: &[AttentionRow], heads: usize, queries: &[f32], stride: usize, out: &mut [f32]) {
+    let Some(first) = rows.first() else { return };
+    let KvSlot { kv_heads, head_dim, .. } = *first.prefix;
+    let width = heads * head_dim;
+    assert!(heads.is_multiple_of(kv_heads) && stride >= width);
+    assert!(queries.len() >= rows.len() * stride && out.len() == rows.len() * width);
+    for row in rows {
+        let fits = |slot: &KvSlot, length| {
+            slot.kv_heads == kv_heads && slot.head_dim == head_dim && layer < slot.layers && length <= slot.capacity
+        };
+        assert!(row.prefix_length > 0 && row.weighted < row.prefix_length && fits(row.prefix, row.prefix_length));
+        assert!(row.own.is_none_or(|(slot, length)| fits(slot, length)));
+    }
+    let group = heads / kv_heads;
+    let batches = batches(rows, group, queries_at_once(isa), kv_heads, pool.threads());
+    let out = Disjoint::new(out);
+    pool.run(kv_heads * batches.len(), 1, &|range| {
+        for task in range {
+            let (kv_head, batch) = (task / batches.len(), batches[task % batches.len()]);
+            let task = Task { rows, batch, layer, kv_head, group, head_dim, queries, stride, width, out: &out };
+            let task = &task;
+            scratch::with(task.scratch_length(), |scores| {
+                // SAFETY: sizes were checked above; an `Isa` proves its instructions; a (row, head) belongs to one task only.
+                unsafe { dispatch!(isa, run_task(task: &Task<'_>, scores: &mut [f32])) };
+            });
+        }
+    });
+}
+
+/// Queries of one key head, counted as `row * group + head in the group`, that share a prefix.
+#[derive(Clone, Copy)]
+struct Batch {
+    first: usize,
+    count: usize,
+}
+
+/// Cuts the rows into batches that share a prefix, as large as registers allow but enough to keep every thread busy.
+fn batches(rows: &[AttentionRow], group: usize, most: usize, kv_heads: usize, threads: usize) -> Vec<Batch> {
+    let mut size = most;
+    while size > 1 && kv_heads * (rows.len() * group).div_ceil(size) < 2 * threads {
+        size /= 2;
+    }
+    let mut batches = Vec::new();
+    let mut row = 0;
+    for same in rows.chunk_by(|a, b| std::ptr::eq(a.prefix, b.prefix)) {
+        let (first, end) = (row * group, (row + same.len()) * group);
+        batches.extend((first..end).step_by(size).map(|first| Batch { first, count: size.min(end - first) }));
+        row += same.len();
+    }
+    batches
+}
+
+#[derive(Clone, Copy)]
+struct Kv {
+    keys: *const u16,
+    values: *const u16,
+}
+
+struct Task<'a> {
+    rows: &'a [AttentionRow<'a>],
+    batch: Batch,
+    layer: usize,
+    kv_head: usize,
+    group: usize,
+    head_dim: usize,
+    queries: &'a [f32],
+    stride: usize,
+    width: usize,
+    out: &'a Disjoint<'a, f32>,
+}
+
+impl Task<'_> {
+    /// The row and the head of a query of this batch.
+    fn place(&self, query: usize) -> (usize, usize) {
+        let index = self.batch.first + query;
+        (index / self.group, self.kv_head * self.group + index % self.group)
+    }
+
+    fn row(&self, query: usize) -> &AttentionRow<'_> {
+        &self.rows[self.place(query).0]
+    }
+
+    /// Positions of the prefix that at least one query sees, in whole spans.
+    fn shared(&self) -> usize {
+        (0..self.batch.count).map(|query| self.row(query).prefix_length).max().unwrap_or(0)
+    }
+
+    /// Scores of one query: prefix, then own, each in whole spans.
+    fn score_stride(&self) -> usize {
+        let own = (0..self.batch.count).filter_map(|query| self.row(query).own).map(|(_, length)| length).max().unwrap_or(0);
+        self.shared().next_multiple_of(SPAN) + own.next_multiple_of(SPAN)
+    }
+
+    fn scratch_length(&self) -> usize {
+        self.batch.count.next_power_of_two() * self.score_stride()
+    }
+}
+
+/// # Safety
+/// The task must be as `attend` checks it; `scores` must hold `scratch_length` numbers.
+#[inline(always)]
+unsafe fn run_task<V: Lanes>(task: &Task<'_>, scores: &mut [f32]) {
+    let count = task.batch.count;
+    let (shared, stride) = (task.shared(), task.score_stride());
+    let shared_spans = shared.div_ceil(SPAN);
+    let scale = 1.0 / (task.head_dim as f32).sqrt();
+    unsafe {
+        // Unused places repeat the first query, so that every batch is a power of two.
+        let mut queries = [task.queries.as_ptr(); 8];
+        let mut outputs = [std::ptr::null_mut(); 8];
+        for query in 0..8 {
+            let (row, head) = task.place(if query < count { query } else { 0 });
+            queries[query] = task.queries.as_ptr().add(row * task.stride + head * task.head_dim);
+            outputs[query] = task.out.pointer().add(row * task.width + head * task.head_dim);
+        }
+        let prefix = task.row(0).prefix.head(task.layer, task.kv_head);
+        let at = scores.as_mut_ptr();
+        match count {
+            1 => score::<V, 1, 4>(&queries, prefix.keys, task.head_dim, shared_spans, at, stride, scale),
+            2 => score::<V, 2, 4>(&queries, prefix.keys, task.head_dim, shared_spans, at, stride, scale),
+            3 | 4 => score::<V, 4, 2>(&queries, prefix.keys, task.head_dim, shared_spans, at, stride, scale),
+            _ => score::<V, 8, 1>(&queries, prefix.keys, task.head_dim, shared_spans, at, stride, scale),
+        }
+        let mut inverse = [0.0f32; 8];
+        for query in 0..count {
+            let row = task.row(query);
+            let mine = at.add(query * stride);
+            let mut total = shared_spans * SPAN;
+            // In log space a factor on a position's attention is a term on its score.
+            for position in 0..row.weighted {
+                *mine.add(position) += row.log_weight;
+            }
+            for hidden in row.prefix_length..total {
+                *mine.add(hidden) = f32::NEG_INFINITY;
+            }
+            if let Some((slot, length)) = row.own {
+                let (spans, only) = (length.div_ceil(SPAN), [queries[query]; 8]);
+                let keys = slot.head(task.layer, task.kv_head).keys;
+                score::<V, 1, 4>(&only, keys, task.head_dim, spans, mine.add(total), 0, scale);
+                for hidden in length..spans * SPAN {
+                    *mine.add(total + hidden) = f32::NEG_INFINITY;
+                }
+                total += spans * SPAN;
+            }
+            inverse[query] = 1.0 / exponentiate::<V>(mine, total);
+        }
+        // Whatever has no query of its own must not be written twice: odd counts go one by one.
+        match count {
+            1 => gather::<V, 1>(&outputs, prefix.values, task.head_dim, shared, at, stride, true),
+            2 => gather::<V, 2>(&outputs, prefix.values, task.head_dim, shared, at, stride, true),
+            4 => gather::<V, 4>(&outputs, prefix.values, task.head_dim, shared, at, stride, true),
+            8 => gather::<V, 8>(&outputs, prefix.values, task.head_dim, shared, at, stride, true),
+            _ => {
+                for query in 0..count {
+                    let (only, mine) = ([outputs[query]; 8], at.add(query * stride));
+                    gather::<V, 1>(&only, prefix.values, task.head_dim, shared, mine, stride, true);
+                }
+            }
+        }
+        for query in 0..count {
+            if let Some((slot, length)) = task.row(query).own {
+                let values = slot.head(task.layer, task.kv_head).values;
+                let mine = at.add(query * stride + shared_spans * SPAN);
+                gather::<V, 1>(&[outputs[query]; 8], values, task.head_dim, length, mine, stride, false);
+            }
+            let factor = V::splat(inverse[query]);
+            for lane in (0..task.head_dim).step_by(16) {
+                V::load(outputs[query].add(lane)).mul(factor).store(outputs[query].add(lane));
+            }
+        }
+    }
+}
+
+/// Scores of `QUERIES` queries against `spans` spans of keys, `ABREAST` spans at a time to hide latency.
+#[inline(always)]
+unsafe fn score<V: Lanes, const QUERIES: usize, const ABREAST: usize>(
+    queries: &[*const f32; 8],
+    keys: *const u16,
+    head_dim: usize,
+    spans: usize,
+    scores: *mut f32,
+    stride: usize,
+    scale: f32,
+) {
+    unsafe {
+        let mut span = 0;
+        while span + ABREAST <= spans {
+            score_spans::<V, QUERIES, ABREAST>(queries, keys, head_dim, span, scores, stride, scale);
+            span += ABREAST;
+        }
+        while span < spans {
+            score_spans::<V, QUERIES, 1>(queries, keys, head_dim, span, scores, stride, scale);
+            span += 1;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn score_spans<V: Lanes, const QUERIES: usize, const ABREAST: usize>(
+    queries: &[*const f32; 8],
+    keys: *const u16,
+    head_dim: usize,
+    span: usize,
+    scores: *mut f32,
+    stride: usize,
+    scale: f32,
+) {
+    unsafe {
+        let mut sums = [[V::zero(); ABREAST]; QUERIES];
+        for dim in 0..head_dim {
+            for s in 0..ABREAST {
+                let key = V::load_f16(keys.add(((span + s) * head_dim + dim) * SPAN));
+                for q in 0..QUERIES {
+                    sums[q][s] = V::splat(*queries[q].add(dim)).fma(key, sums[q][s]);
+                }
+            }
+        }
+        for q in 0..QUERIES {
+            for s in 0..ABREAST {
+                sums[q][s].mul(V::splat(scale)).store(scores.add(q * stride + (span + s) * SPAN));
+            }
+        }
+    }
+}
+
+/// Turns scores into `exp(score - largest)` and returns their sum. `length` is a multiple of 16.
+#[inline(always)]
+unsafe fn exponentiate<V: Lanes>(scores: *mut f32, length: usize) -> f32 {
+    unsafe {
+        let mut largest = V::splat(f32::NEG_INFINITY);
+        for index in (0..length).step_by(16) {
+            largest = V::load(scores.add(index)).max(largest);
+        }
+        let largest = V::splat(largest.largest());
+        let mut sum = V::zero();
+        for index in (0..length).step_by(16) {
+            let power = V::load(scores.add(index)).sub(largest).exp();
+            sum = sum.add(power);
+            power.store(scores.add(index));
+        }
+        sum.total()
+    }
+}
+
+/// Adds the values, weighted by the scores, to the outputs (or replaces them).
+#[inline(always)]
+unsafe fn gather<V: Lanes, const QUERIES: usize>(
+    outputs: &[*mut f32; 8],
+    values: *const u16,
+    head_dim: usize,
+    length: usize,
+    scores: *const f32,
+    stride: usize,
+    replace: bool,
+) {
+    unsafe {
+        let mut dim = 0;
+        while dim + 32 <= head_dim && QUERIES > 1 {
+            gather_dims::<V, QUERIES, 2>(outputs, values, head_dim, dim, length, scores, stride, replace);
+            dim += 32;
+        }
+        while dim + 64 <= head_dim {
+            gather_dims::<V, QUERIES, 4>(outputs, values, head_dim, dim, length, scores, stride, replace);
+            dim += 64;
+        }
+        while dim < head_dim {
+            gather_dims::<V, QUERIES, 1>(outputs, values, head_dim, dim, length, scores, stride, replace);
+            dim += 16;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn gather_dims<V: Lanes, const QUERIES: usize, const ABREAST: usize>(
+    outputs: &[*mut f32; 8],
+    values: *const u16,
+    head_dim: usize,
+    dim: usize,
+    length: usize,
+    scores: *const f32,
+    stride: usize,
+    replace: bool,
+) {
+    unsafe {
+        let mut sums = [[V::zero(); ABREAST]; QUERIES];
+        if !replace {
+            for q in 0..QUERIES {
+                for a in 0..ABREAST {
+                    sums[q][a] = V::load(outputs[q].add(dim + a * 16));
+                }
+            }
+        }
+        for position in 0..length {
+            for a in 0..ABREAST {
+                let value = V::load_f16(values.add(position * head_dim + dim + a * 16));
+                for q in 0..QUERIES {
+                    sums[q][a] = V::splat(*scores.add(q * stride + position)).fma(value, sums[q][a]);
+                }
+            }
+        }
+        for q in 0..QUERIES {
+            for a in 0..ABREAST {
+                sums[q][a].store(outputs[q].add(dim + a * 16));
+            }
+        }
+    }
+}
+
+fn to_f16(isa: Isa, from: &[f32], to: &mut [u16]) {
+    assert!(from.len() == 16 && to.len() == 16);
+    let (from_at, to_at) = (from.as_ptr(), to.as_mut_ptr());
+    // SAFETY: sixteen lanes each, and an `Isa` proves its instructions.
+    unsafe { dispatch!(isa, narrow(from_at: *const f32, to_at: *mut u16)) }
+}
+
+#[inline(always)]
+unsafe fn narrow<V: Lanes>(from: *const f32, to: *mut u16) {
+    unsafe { V::load(from).store_f16(to) };
+}

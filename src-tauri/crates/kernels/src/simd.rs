@@ -1,0 +1,257 @@
+//! Sixteen f32 lanes, once for each tier, so that every kernel is written once and means the same everywhere.
+//!
+//! All tiers do the same operations on the same lanes in the same order, fused multiply-adds included, so their results are
+//! equal bit for bit; tests compare them so.
+//!
+//! # Safety
+//! Every function here must be inlined into one that enables the tier's instructions (`dispatch!` makes those), on a machine
+//! that has them; pointers must be good for 16 lanes (64 weights for [`Lanes::load_weights`]).
+
+use crate::isa::{Isa, Tier};
+
+/// Sixteen f32 lanes and sixteen i32 sums of int8 products.
+pub(crate) trait Lanes: Copy {
+    /// Sixteen i32 sums.
+    type Sums: Copy;
+    /// Four weights for each of 16 rows, ready for [`Lanes::dot`].
+    type Weights: Copy;
+    /// Whether `dot` takes weights with 128 added, so that 128 × the activations must be taken off.
+    const OFFSET_WEIGHTS: bool;
+    /// How many activation rows one pass over the weights can serve from registers, and how many tiles beside each other.
+    const MATMUL_ROWS: usize;
+    const MATMUL_TILES: usize;
+
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn load_f16(from: *const u16) -> Self;
+    unsafe fn store_f16(self, to: *mut u16);
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn div(self, other: Self) -> Self;
+    unsafe fn max(self, other: Self) -> Self;
+    unsafe fn abs(self) -> Self;
+    /// `self * factor + term`, rounded once.
+    unsafe fn fma(self, factor: Self, term: Self) -> Self;
+    /// To the nearest whole number, ties to even.
+    unsafe fn round(self) -> Self;
+    /// 2 to the power of whole numbers in -126..=127.
+    unsafe fn power_of_two(self) -> Self;
+    /// These lanes where `control` is greater than `bound`, else 0.
+    unsafe fn where_greater(self, control: Self, bound: Self) -> Self;
+    /// Rounds to whole numbers (ties to even), stores them as i8 and returns their sum; they must fit.
+    unsafe fn store_i8(self, to: *mut i8) -> i32;
+
+    unsafe fn sums(value: i32) -> Self::Sums;
+    unsafe fn load_weights(from: *const u8) -> Self::Weights;
+    /// Adds, for each of 16 rows, four products of weights and the four i8 in `activations`.
+    unsafe fn dot(sums: Self::Sums, weights: Self::Weights, activations: i32) -> Self::Sums;
+    unsafe fn from_sums(sums: Self::Sums) -> Self;
+    unsafe fn prefetch(from: *const u8);
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        unsafe { Self::splat(0.0) }
+    }
+
+    /// Sum of the lanes, as a tree: always in this order.
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        for half in [8, 4, 2, 1] {
+            for lane in 0..half {
+                lanes[lane] += lanes[lane + half];
+            }
+        }
+        lanes[0]
+    }
+
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        lanes.into_iter().fold(f32::NEG_INFINITY, |most, lane| if lane > most { lane } else { most })
+    }
+
+    /// e to the power of the lanes, within 2 units in the last place; 0 below -87.
+    #[inline(always)]
+    unsafe fn exp(self) -> Self {
+        unsafe {
+            let low = Self::splat(-87.0);
+            let x = self.max(low);
+            let n = x.mul(Self::splat(std::f32::consts::LOG2_E)).round();
+            // ln 2 in two parts (Cody and Waite), then the Taylor series on what is left, at most ln 2 / 2.
+            let r = n.fma(Self::splat(-0.693_145_75), x);
+            let r = n.fma(Self::splat(-1.428_606_8e-6), r);
+            let mut power = Self::splat(1.0 / 720.0);
+            for term in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+                power = power.fma(r, Self::splat(term));
+            }
+            power.mul(n.power_of_two()).where_greater(self, low)
+        }
+    }
+}
+
+/// The lanes of [`Tier::Scalar`].
+#[derive(Clone, Copy)]
+pub(crate) struct Scalar([f32; 16]);
+
+impl Scalar {
+    #[inline(always)]
+    fn map(self, change: impl Fn(f32) -> f32) -> Self {
+        Self(self.0.map(change))
+    }
+
+    #[inline(always)]
+    fn zip(self, other: Self, join: impl Fn(f32, f32) -> f32) -> Self {
+        Self(std::array::from_fn(|lane| join(self.0[lane], other.0[lane])))
+    }
+}
+
+impl Lanes for Scalar {
+    type Sums = [i32; 16];
+    type Weights = [u8; 64];
+    const OFFSET_WEIGHTS: bool = true;
+    const MATMUL_ROWS: usize = 1;
+    const MATMUL_TILES: usize = 1;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 16])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        Self(unsafe { from.cast::<[f32; 16]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { to.cast::<[f32; 16]>().write_unaligned(self.0) };
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        let bits = unsafe { from.cast::<[u16; 16]>().read_unaligned() };
+        Self(bits.map(|one| half::f16::from_bits(one).to_f32()))
+    }
+    #[inline(always)]
+    unsafe fn store_f16(self, to: *mut u16) {
+        let bits = self.0.map(|lane| half::f16::from_f32(lane).to_bits());
+        unsafe { to.cast::<[u16; 16]>().write_unaligned(bits) };
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // The second operand for NaN, as the x86 instruction does.
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        self.map(f32::abs)
+    }
+    #[inline(always)]
+    unsafe fn fma(self, factor: Self, term: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane].mul_add(factor.0[lane], term.0[lane])))
+    }
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        self.map(f32::round_ties_even)
+    }
+    #[inline(always)]
+    unsafe fn power_of_two(self) -> Self {
+        self.map(|n| f32::from_bits(((n as i32 + 127) << 23) as u32))
+    }
+    #[inline(always)]
+    unsafe fn where_greater(self, control: Self, bound: Self) -> Self {
+        Self(std::array::from_fn(|lane| if control.0[lane] > bound.0[lane] { self.0[lane] } else { 0.0 }))
+    }
+    #[inline(always)]
+    unsafe fn store_i8(self, to: *mut i8) -> i32 {
+        let whole = self.0.map(|lane| lane.round_ties_even() as i8);
+        unsafe { to.cast::<[i8; 16]>().write_unaligned(whole) };
+        whole.into_iter().map(i32::from).sum()
+    }
+    #[inline(always)]
+    unsafe fn sums(value: i32) -> [i32; 16] {
+        [value; 16]
+    }
+    #[inline(always)]
+    unsafe fn load_weights(from: *const u8) -> [u8; 64] {
+        unsafe { from.cast::<[u8; 64]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn dot(mut sums: [i32; 16], weights: [u8; 64], activations: i32) -> [i32; 16] {
+        let four = activations.to_le_bytes().map(|byte| i32::from(byte as i8));
+        for row in 0..16 {
+            for part in 0..4 {
+                sums[row] += i32::from(weights[row * 4 + part]) * four[part];
+            }
+        }
+        sums
+    }
+    #[inline(always)]
+    unsafe fn from_sums(sums: [i32; 16]) -> Self {
+        Self(sums.map(|sum| sum as f32))
+    }
+    #[inline(always)]
+    unsafe fn prefetch(_from: *const u8) {}
+}
+
+/// Runs `$work::<Lanes>($args)` with the lanes of `$isa`, inside a function that enables the tier's instructions.
+macro_rules! dispatch {
+    ($isa:expr, $work:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)?) => {{
+        #[cfg(target_arch = "x86_64")]
+        {
+            use $crate::isa::Tier;
+            use $crate::simd_x86::{Ymm, Zmm};
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+            unsafe fn avx512($($arg: $kind),*) $(-> $out)? {
+                unsafe { $work::<Zmm>($($arg),*) }
+            }
+            #[target_feature(enable = "avxvnni,avx2,fma,f16c")]
+            unsafe fn avxvnni($($arg: $kind),*) $(-> $out)? {
+                unsafe { $work::<Ymm<true>>($($arg),*) }
+            }
+            #[target_feature(enable = "avx2,fma,f16c")]
+            unsafe fn avx2($($arg: $kind),*) $(-> $out)? {
+                unsafe { $work::<Ymm<false>>($($arg),*) }
+            }
+            match $isa.tier() {
+                Tier::Avx512Vnni => avx512($($arg),*),
+                Tier::AvxVnni => avxvnni($($arg),*),
+                Tier::Avx2 => avx2($($arg),*),
+                Tier::Scalar => $work::<$crate::simd::Scalar>($($arg),*),
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = $isa;
+            $work::<$crate::simd::Scalar>($($arg),*)
+        }
+    }};
+}
+pub(crate) use dispatch;
+
+/// How many queries one pass over the keys can serve from registers.
+pub(crate) fn queries_at_once(isa: Isa) -> usize {
+    match isa.tier() {
+        Tier::Avx512Vnni => 8,
+        Tier::AvxVnni | Tier::Avx2 => 4,
+        Tier::Scalar => 1,
+    }
+}

@@ -1,0 +1,262 @@
+//! Writing n candidates at once.
+
+use crate::decoder::{Decoder, Item, Row};
+use crate::linear::Machine;
+use crate::sampler::{Draw, Drawn};
+use crate::session::{PrefixKey, Session, Wanted};
+use crate::{LlamaConfig, ModelError, Sampler, SoftPrompt, TextStream, Tokenizer};
+use domain::FinishReason;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Most candidates in one batch.
+const MAX_MEMBERS: usize = 256;
+
+/// What to write.
+#[derive(Debug, Clone)]
+pub struct Generate {
+    pub prompt: Vec<u32>,
+    /// One candidate each.
+    pub members: Vec<MemberSpec>,
+    /// Longest text in tokens; the context may end it earlier.
+    pub max_tokens: usize,
+    /// Tokens that end a text and are not part of it.
+    pub stop: Vec<u32>,
+}
+
+/// Who writes a candidate. Members with the same soft prompt and strength share the reading of the prompt.
+#[derive(Debug, Clone)]
+pub struct MemberSpec {
+    pub sampler: Sampler,
+    pub soft_prompt: Option<Arc<SoftPrompt>>,
+    /// How much attention the text pays to the soft prompt: its softmax weights are multiplied by this before they are
+    /// normalised. 0 is exactly the plain base, 1 exactly the soft prompt as trained, more pushes beyond. (Scaling the vectors
+    /// themselves would do little: the first norm of every layer takes their length away.)
+    pub strength: f32,
+}
+
+/// A token that was just drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenEvent<'a> {
+    /// Index of the member.
+    pub candidate: usize,
+    pub token: u32,
+    /// Text that is complete now; empty while a character is still in pieces.
+    pub text: &'a str,
+}
+
+/// A candidate's text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    pub text: String,
+    /// Without the stop token.
+    pub token_ids: Vec<u32>,
+    /// Of each token under the model alone: temperature 1, no penalty, nothing cut off.
+    pub logprobs: Vec<f32>,
+    pub finish: FinishReason,
+}
+
+impl Completion {
+    pub(crate) fn cancelled() -> Self {
+        Self { text: String::new(), token_ids: Vec::new(), logprobs: Vec::new(), finish: FinishReason::Cancelled }
+    }
+}
+
+impl Generate {
+    pub(crate) fn check(&self, config: &LlamaConfig) -> Result<(), ModelError> {
+        if self.members.is_empty() || self.members.len() > MAX_MEMBERS {
+            return Err(ModelError::InvalidRequest { reason: "it must have 1 to 256 members" });
+        }
+        for member in &self.members {
+            if !member.sampler.is_valid() {
+                return Err(ModelError::InvalidRequest { reason: "a sampler's setting is out of range" });
+            }
+            if !(member.strength.is_finite() && member.strength >= 0.0) {
+                return Err(ModelError::InvalidRequest { reason: "a strength must be 0 or more" });
+            }
+            let soft_prompt = member.soft_prompt.as_deref();
+            // One more than the prompt: there must be room for a token.
+            let needed = self.prompt.len() + soft_prompt.map_or(0, |soft| soft.tokens) + 1;
+            check_prompt(config, soft_prompt, &self.prompt, needed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks what a text starts with, and that `needed` positions are there.
+pub(crate) fn check_prompt(
+    config: &LlamaConfig,
+    soft_prompt: Option<&SoftPrompt>,
+    prompt: &[u32],
+    needed: usize,
+) -> Result<(), ModelError> {
+    if let Some(soft) = soft_prompt {
+        if soft.hidden != config.hidden {
+            return Err(ModelError::SoftPromptWidth { found: soft.hidden, expected: config.hidden });
+        }
+        if soft.tokens == 0 || soft.vectors.len() != soft.tokens * soft.hidden || !soft.vectors.iter().all(|x| x.is_finite()) {
+            return Err(ModelError::InvalidRequest { reason: "the soft prompt's vectors are not as many as it claims, or not finite" });
+        }
+    }
+    if prompt.is_empty() {
+        return Err(ModelError::InvalidRequest { reason: "the prompt has no tokens" });
+    }
+    check_tokens(config, prompt)?;
+    if needed > config.context {
+        return Err(ModelError::ContextExceeded { needed, context: config.context });
+    }
+    Ok(())
+}
+
+pub(crate) fn check_tokens(config: &LlamaConfig, tokens: &[u32]) -> Result<(), ModelError> {
+    match tokens.iter().all(|token| (*token as usize) < config.vocab) {
+        true => Ok(()),
+        false => Err(ModelError::InvalidRequest { reason: "it holds tokens that the base does not know" }),
+    }
+}
+
+/// A candidate that is being written.
+struct Live<'a> {
+    candidate: usize,
+    prefix: usize,
+    prefix_length: usize,
+    soft_tokens: usize,
+    log_weight: f32,
+    limit: usize,
+    draw: Draw,
+    drawn: Option<Drawn>,
+    stream: TextStream<'a>,
+    done: Completion,
+    finished: bool,
+}
+
+/// Writes the candidates of a checked request.
+pub(crate) fn run(
+    decoder: &Decoder,
+    machine: &Machine,
+    tokenizer: &Tokenizer,
+    session: &mut Session,
+    request: &Generate,
+    cancel: &AtomicBool,
+    on_token: &mut dyn FnMut(TokenEvent),
+) -> Vec<Completion> {
+    let mut completions: Vec<Completion> = request.members.iter().map(|_| Completion::cancelled()).collect();
+    if request.max_tokens == 0 {
+        completions.iter_mut().for_each(|completion| completion.finish = FinishReason::Length);
+        return completions;
+    }
+    let Some(mut live) = read_prompts(decoder, machine, tokenizer, session, request, cancel) else { return completions };
+    let longest = live.iter().map(|one| one.limit).max().unwrap_or(0);
+    session.reserve(decoder, live.len(), longest);
+    let vocab = decoder.config.vocab;
+    let mut first = true;
+    loop {
+        let known: &Session = session;
+        machine.pool.each(&mut live, &|row, one| {
+            let logits = if first { known.logits(one.prefix) } else { &known.work.logits[row * vocab..][..vocab] };
+            one.drawn = Some(one.draw.next(machine.isa, logits));
+        });
+        first = false;
+        for one in &mut live {
+            one.accept(&request.stop, on_token);
+        }
+        for one in live.extract_if(.., |one| one.finished) {
+            completions[one.candidate] = one.done;
+        }
+        if live.is_empty() {
+            return completions;
+        }
+        if cancel.load(Ordering::Relaxed) {
+            for mut one in live {
+                one.finish(FinishReason::Cancelled, on_token);
+                completions[one.candidate] = one.done;
+            }
+            return completions;
+        }
+        let rows: Vec<Row> = live.iter().filter_map(Live::row).collect();
+        let wanted: Vec<usize> = (0..rows.len()).collect();
+        decoder.forward(machine, &mut session.work, &mut session.prefix_slots, &mut session.own, &rows);
+        decoder.logits(machine, &mut session.work, &wanted);
+    }
+}
+
+/// Reads the prompt once for each distinct soft prompt; `None` if cancelled.
+///
+/// Candidates come back in the order of their prefixes, so that those that share one stand together.
+fn read_prompts<'a>(
+    decoder: &Decoder,
+    machine: &Machine,
+    tokenizer: &'a Tokenizer,
+    session: &mut Session,
+    request: &Generate,
+    cancel: &AtomicBool,
+) -> Option<Vec<Live<'a>>> {
+    let mut read: Vec<(PrefixKey, usize)> = Vec::new();
+    let mut live = Vec::with_capacity(request.members.len());
+    for (candidate, member) in request.members.iter().enumerate() {
+        let key = PrefixKey::new(member.soft_prompt.as_ref(), member.strength);
+        let prefix_length = key.soft_tokens() + request.prompt.len();
+        let prefix = match read.iter().find(|(known, _)| *known == key) {
+            Some((_, prefix)) => *prefix,
+            None => {
+                let in_use: Vec<usize> = read.iter().map(|(_, prefix)| *prefix).collect();
+                let wanted = Wanted { first: prefix_length - 1, take: &mut |_| {} };
+                let prefix = session.prefill(decoder, machine, key.clone(), &request.prompt, &in_use, cancel, wanted)?;
+                read.push((key.clone(), prefix));
+                prefix
+            }
+        };
+        live.push(Live {
+            candidate,
+            prefix,
+            prefix_length,
+            soft_tokens: key.soft_tokens(),
+            log_weight: key.log_weight(),
+            limit: request.max_tokens.min(decoder.config.context - prefix_length),
+            draw: Draw::new(&member.sampler, &request.prompt),
+            drawn: None,
+            stream: tokenizer.stream(),
+            done: Completion::cancelled(),
+            finished: false,
+        });
+    }
+    live.sort_by_key(|one| one.prefix);
+    Some(live)
+}
+
+impl Live<'_> {
+    /// Takes the drawn token into the text, or ends the text.
+    fn accept(&mut self, stop: &[u32], on_token: &mut dyn FnMut(TokenEvent)) {
+        let Some(Drawn { token, logprob }) = self.drawn else { return };
+        if stop.contains(&token) {
+            return self.finish(FinishReason::End, on_token);
+        }
+        self.done.token_ids.push(token);
+        self.done.logprobs.push(logprob);
+        let text = self.stream.push(token);
+        on_token(TokenEvent { candidate: self.candidate, token, text: &text });
+        self.done.text.push_str(&text);
+        if self.done.token_ids.len() >= self.limit {
+            self.finish(FinishReason::Length, on_token);
+        }
+    }
+
+    fn finish(&mut self, reason: FinishReason, on_token: &mut dyn FnMut(TokenEvent)) {
+        let rest = self.stream.finish();
+        if let Some(token) = self.done.token_ids.last().copied().filter(|_| !rest.is_empty()) {
+            on_token(TokenEvent { candidate: self.candidate, token, text: &rest });
+        }
+        self.done.text.push_str(&rest);
+        self.done.finish = reason;
+        self.finished = true;
+    }
+
+    /// The last token as the next row to compute.
+    fn row(&self) -> Option<Row<'static>> {
+        let token = *self.done.token_ids.last()?;
+        let position = self.prefix_length + self.done.token_ids.len() - 1;
+        let own = Some((self.candidate, self.prefix_length));
+        let (prefix, weighted, log_weight) = (self.prefix, self.soft_tokens, self.log_weight);
+        Some(Row { item: Item::Token(token), position, prefix, own, weighted, log_weight })
+    }
+}

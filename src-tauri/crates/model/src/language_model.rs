@@ -1,0 +1,175 @@
+//! A loaded base that writes and scores text.
+
+use crate::decoder::Decoder;
+use crate::generate::{self, Completion, Generate, TokenEvent};
+use crate::linear::Machine;
+use crate::session::{PrefixKey, Session, Wanted};
+use crate::weights::WeightSource;
+use crate::{DenseWeights, LlamaConfig, ModelError, Precision, SoftPrompt, Tokenizer, files};
+use kernels::elementwise::{largest, sum_exp};
+use kernels::isa::Isa;
+use kernels::pool::Pool;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
+
+/// How a base is loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadOptions {
+    /// Threads that compute, the caller of each method counted in.
+    pub threads: usize,
+    pub precision: Precision,
+    pub isa: Isa,
+}
+
+impl LoadOptions {
+    /// int8 on the best instructions of this machine, or those that `INKLING_ISA` names.
+    pub fn new(threads: usize) -> Self {
+        Self { threads, precision: Precision::Int8, isa: Isa::detect() }
+    }
+}
+
+/// A base with packed weights, ready to write. One generation runs at a time; others wait for their turn.
+///
+/// Results depend on the request alone: not on the number of threads, the instructions, what ran before, or which other
+/// candidates are written beside one.
+pub struct LanguageModel {
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    machine: Machine,
+    session: Mutex<Session>,
+    /// Written at the end of each call, so that asking does not wait for a generation.
+    session_bytes: AtomicUsize,
+}
+
+impl LanguageModel {
+    /// Loads a base in int8 from a folder with `config.json`, `model.safetensors` and `tokenizer.json`.
+    ///
+    /// Where `model.json` is there, each file it names must have the size and SHA-256 it gives.
+    ///
+    /// # Errors
+    /// `Missing`, `Damaged`, `Unsupported` or `Io`, each with the file it is about.
+    pub fn load(dir: &Path, threads: usize) -> Result<Self, ModelError> {
+        Self::load_with(dir, &LoadOptions::new(threads))
+    }
+
+    /// [`LanguageModel::load`] with a choice of precision and instructions.
+    pub fn load_with(dir: &Path, options: &LoadOptions) -> Result<Self, ModelError> {
+        files::verify_manifest(dir)?;
+        let mut source = WeightSource::open(dir)?;
+        check_shape(&source.config, &dir.join("config.json"))?;
+        let tokenizer = Tokenizer::load(dir)?;
+        if tokenizer.vocab() > source.config.vocab {
+            let reason = format!("it has {} tokens, but the base has {}", tokenizer.vocab(), source.config.vocab);
+            return Err(ModelError::damaged(&dir.join("tokenizer.json"), reason));
+        }
+        let decoder = Decoder::read(&mut source, options.precision)?;
+        Ok(Self::assemble(decoder, tokenizer, options))
+    }
+
+    /// Packs weights that are in memory already.
+    ///
+    /// # Errors
+    /// `Unsupported` when the width of a head is not a multiple of 16.
+    pub fn from_weights(weights: DenseWeights, tokenizer: Tokenizer, options: &LoadOptions) -> Result<Self, ModelError> {
+        check_shape(&weights.config, Path::new("config.json"))?;
+        Ok(Self::assemble(Decoder::from_dense(weights, options.precision), tokenizer, options))
+    }
+
+    pub fn config(&self) -> &LlamaConfig {
+        &self.decoder.config
+    }
+
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Bytes of weights, caches and work space, without the tokenizer.
+    pub fn memory_bytes(&self) -> usize {
+        self.decoder.bytes() + self.session_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The vector instructions in use.
+    pub fn isa(&self) -> &'static str {
+        self.machine.isa.name()
+    }
+
+    /// Writes all members' candidates in one batch; each new token is reported to `on_token` as it is drawn.
+    ///
+    /// The prompt is read once for each distinct soft prompt, and not again when the next request starts with the same tokens.
+    /// `cancel` is looked at before every step; what was written until then is returned as [`domain::FinishReason::Cancelled`].
+    ///
+    /// # Errors
+    /// `ContextExceeded` when the prompt leaves no room for a single token, `SoftPromptWidth`, `InvalidRequest`.
+    pub fn generate(
+        &self,
+        request: &Generate,
+        cancel: &AtomicBool,
+        on_token: &mut dyn FnMut(TokenEvent),
+    ) -> Result<Vec<Completion>, ModelError> {
+        request.check(self.config())?;
+        let Some(mut session) = self.turn(cancel) else {
+            return Ok(request.members.iter().map(|_| Completion::cancelled()).collect());
+        };
+        let result = generate::run(&self.decoder, &self.machine, &self.tokenizer, &mut session, request, cancel, on_token);
+        self.session_bytes.store(session.bytes(), Ordering::Relaxed);
+        Ok(result)
+    }
+
+    /// Log-probability of each token of `continuation` after `prefix` and the tokens before it (teacher forcing).
+    ///
+    /// # Errors
+    /// `ContextExceeded`, `SoftPromptWidth`, or `InvalidRequest` for unknown tokens or nothing to start from.
+    pub fn score(&self, soft_prompt: Option<&SoftPrompt>, prefix: &[u32], continuation: &[u32]) -> Result<Vec<f32>, ModelError> {
+        let start = soft_prompt.map_or(0, |soft| soft.tokens) + prefix.len();
+        generate::check_prompt(self.config(), soft_prompt, prefix, start + continuation.len())?;
+        generate::check_tokens(self.config(), continuation)?;
+        let Some((_, all_but_last)) = continuation.split_last() else { return Ok(Vec::new()) };
+        let never = AtomicBool::new(false);
+        let Some(mut session) = self.turn(&never) else { return Ok(Vec::new()) };
+        let key = PrefixKey::new(soft_prompt.map(|soft| Arc::new(soft.clone())).as_ref(), 1.0);
+        let tokens = [prefix, all_but_last].concat();
+        let mut scores = Vec::with_capacity(continuation.len());
+        let mut take = |logits: &[f32]| {
+            let most = largest(self.machine.isa, logits);
+            let normaliser = most + sum_exp(self.machine.isa, logits, most, 1.0).ln();
+            scores.push(logits[continuation[scores.len()] as usize] - normaliser);
+        };
+        let wanted = Wanted { first: start - 1, take: &mut take };
+        session.prefill(&self.decoder, &self.machine, key, &tokens, &[], &never, wanted);
+        self.session_bytes.store(session.bytes(), Ordering::Relaxed);
+        Ok(scores)
+    }
+
+    fn assemble(decoder: Decoder, tokenizer: Tokenizer, options: &LoadOptions) -> Self {
+        let machine = Machine { isa: options.isa, pool: Pool::new(options.threads), precision: options.precision };
+        Self { decoder, tokenizer, machine, session: Mutex::new(Session::new()), session_bytes: AtomicUsize::new(0) }
+    }
+
+    /// Waits for the session; `None` when cancelled while waiting.
+    fn turn(&self, cancel: &AtomicBool) -> Option<MutexGuard<'_, Session>> {
+        loop {
+            match self.session.try_lock() {
+                Ok(session) => return Some(session),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    // A panic may have left half-written prefixes behind; start anew.
+                    let mut session = poisoned.into_inner();
+                    *session = Session::new();
+                    self.session.clear_poison();
+                    return Some(session);
+                }
+                Err(TryLockError::WouldBlock) if cancel.load(Ordering::Relaxed) => return None,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+}
+
+/// The kernels work on 16 lanes of a head at a time.
+fn check_shape(config: &LlamaConfig, path: &Path) -> Result<(), ModelError> {
+    if config.head_dim.is_multiple_of(16) {
+        return Ok(());
+    }
+    Err(ModelError::unsupported(path, format!("its heads are {} wide, which is not a multiple of 16", config.head_dim)))
+}

@@ -1,0 +1,196 @@
+//! What a loaded base keeps between calls: prompts that it has read, and memory to work in.
+
+use crate::SoftPrompt;
+use crate::decoder::{Decoder, Item, Row, Workspace};
+use crate::linear::Machine;
+use kernels::attention::KvSlot;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Positions computed between two looks at the cancel flag: under a tenth of a second for a base of a billion parameters.
+const STRIDE: usize = 64;
+/// Rows of logits held at once.
+const LOGITS: usize = 16;
+/// Prompts that are remembered, beyond those in use.
+const REMEMBERED: usize = 4;
+
+/// Caches and work space of one base.
+pub(crate) struct Session {
+    pub work: Workspace,
+    prefixes: Vec<Prefix>,
+    /// The cache of the prefix with the same index.
+    pub prefix_slots: Vec<KvSlot>,
+    /// The caches of candidates, each continuing a prefix.
+    pub own: Vec<KvSlot>,
+    calls: u64,
+}
+
+/// What a prefix starts with, which must be equal for its cache to be of use.
+#[derive(Clone, PartialEq)]
+pub(crate) struct PrefixKey {
+    soft_prompt: Option<Arc<SoftPrompt>>,
+    strength: f32,
+}
+
+struct Prefix {
+    key: PrefixKey,
+    /// Tokens whose keys and values are in the slot, behind the whole soft prompt; `None` while not even that is.
+    tokens: Option<Vec<u32>>,
+    /// Logits behind the last token, when they are known.
+    logits: Vec<f32>,
+    used: u64,
+}
+
+/// Positions from `first` on whose logits are wanted, one call of `take` each, in order.
+pub(crate) struct Wanted<'a> {
+    pub first: usize,
+    pub take: &'a mut dyn FnMut(&[f32]),
+}
+
+impl PrefixKey {
+    /// At strength 0 a soft prompt is left out, so that the plain base's prefix serves.
+    pub fn new(soft_prompt: Option<&Arc<SoftPrompt>>, strength: f32) -> Self {
+        let soft_prompt = soft_prompt.filter(|_| strength > 0.0).cloned();
+        let strength = if soft_prompt.is_some() { strength } else { 1.0 };
+        Self { soft_prompt, strength }
+    }
+
+    /// Positions that the soft prompt takes.
+    pub fn soft_tokens(&self) -> usize {
+        self.soft_prompt.as_ref().map_or(0, |soft| soft.tokens)
+    }
+
+    /// The strength as a term on attention scores.
+    pub fn log_weight(&self) -> f32 {
+        self.strength.ln()
+    }
+}
+
+impl Session {
+    pub fn new() -> Self {
+        Self { work: Workspace::new(), prefixes: Vec::new(), prefix_slots: Vec::new(), own: Vec::new(), calls: 0 }
+    }
+
+    pub fn bytes(&self) -> usize {
+        let slots = self.prefix_slots.iter().chain(&self.own).map(KvSlot::bytes).sum::<usize>();
+        slots + self.work.bytes() + self.prefixes.iter().map(|prefix| 4 * prefix.logits.len()).sum::<usize>()
+    }
+
+    /// Logits behind the last token of a prefix that [`Session::prefill`] completed.
+    pub fn logits(&self, prefix: usize) -> &[f32] {
+        &self.prefixes[prefix].logits
+    }
+
+    /// Makes room for `count` candidates of up to `length` tokens.
+    pub fn reserve(&mut self, decoder: &Decoder, count: usize, length: usize) {
+        if self.own.first().is_some_and(|slot| slot.capacity() < length) {
+            self.own.clear();
+        }
+        while self.own.len() < count {
+            self.own.push(decoder.slot(length));
+        }
+    }
+
+    /// Reads a prefix into a slot, from the first position that is not there yet; returns its index, or `None` if cancelled.
+    ///
+    /// `in_use` are prefixes that must stay. The last position's logits are kept.
+    pub fn prefill(
+        &mut self,
+        decoder: &Decoder,
+        machine: &Machine,
+        key: PrefixKey,
+        tokens: &[u32],
+        in_use: &[usize],
+        cancel: &AtomicBool,
+        mut wanted: Wanted,
+    ) -> Option<usize> {
+        let soft = key.soft_prompt.clone();
+        let (soft_tokens, log_weight) = (key.soft_tokens(), key.log_weight());
+        let total = soft_tokens + tokens.len();
+        let index = self.place(decoder, key, tokens, total, in_use);
+        let common = self.prefixes[index].tokens.as_ref().map(|kept| common_start(kept, tokens));
+        let prefix = &mut self.prefixes[index];
+        if common == Some(tokens.len()) && prefix.tokens.as_ref().is_some_and(|kept| kept.len() == tokens.len()) {
+            // *Again*: nothing to read, if only the end is wanted and known.
+            if wanted.first + 1 == total && !prefix.logits.is_empty() {
+                (wanted.take)(&prefix.logits);
+                return Some(index);
+            }
+        }
+        let known = common.map_or(0, |common| soft_tokens + common);
+        let mut next = known.min(wanted.first);
+        prefix.logits.clear();
+        while next < total {
+            if cancel.load(Ordering::Relaxed) {
+                self.forget_beyond(index, soft_tokens, tokens, next);
+                return None;
+            }
+            let end = total.min(next + STRIDE);
+            let row = |position: usize| {
+                let item = match (&soft, position.checked_sub(soft_tokens)) {
+                    (_, Some(token)) => Item::Token(tokens[token]),
+                    (Some(soft), None) => Item::Vector(&soft.vectors[position * soft.hidden..][..soft.hidden]),
+                    // Without a soft prompt no position lies before the tokens.
+                    (None, None) => Item::Token(0),
+                };
+                Row { item, position, prefix: index, own: None, weighted: soft_tokens, log_weight }
+            };
+            let rows: Vec<Row> = (next..end).map(row).collect();
+            decoder.forward(machine, &mut self.work, &mut self.prefix_slots, &mut [], &rows);
+            let with_logits: Vec<usize> = (next.max(wanted.first)..end).map(|position| position - next).collect();
+            for some in with_logits.chunks(LOGITS) {
+                decoder.logits(machine, &mut self.work, some);
+                self.work.logits.chunks_exact(decoder.config.vocab).for_each(&mut wanted.take);
+            }
+            next = end;
+        }
+        self.prefixes[index].logits.extend_from_slice(match self.work.logits.chunks_exact(decoder.config.vocab).last() {
+            Some(last) => last,
+            None => &[],
+        });
+        self.forget_beyond(index, soft_tokens, tokens, total);
+        Some(index)
+    }
+
+    /// Notes that exactly the positions before `end` are in the slot.
+    fn forget_beyond(&mut self, index: usize, soft_tokens: usize, tokens: &[u32], end: usize) {
+        self.prefixes[index].tokens = end.checked_sub(soft_tokens).map(|count| tokens[..count].to_vec());
+    }
+
+    /// The slot with the most to reuse, or a new or the longest unused one.
+    fn place(&mut self, decoder: &Decoder, key: PrefixKey, tokens: &[u32], total: usize, in_use: &[usize]) -> usize {
+        self.calls += 1;
+        let shared = |prefix: &Prefix| prefix.tokens.as_ref().map_or(0, |kept| common_start(kept, tokens));
+        let fits = |index: &usize| self.prefix_slots[*index].capacity() >= total;
+        // A prompt that shares only its first words gets a place of its own, so that going back to the other costs nothing.
+        let worthwhile = |index: &usize| {
+            let prefix = &self.prefixes[*index];
+            prefix.tokens.as_ref().is_none_or(|kept| 2 * shared(prefix) >= kept.len())
+        };
+        let same = (0..self.prefixes.len()).filter(|index| self.prefixes[*index].key == key && !in_use.contains(index));
+        let best = same.filter(fits).filter(worthwhile).max_by_key(|index| shared(&self.prefixes[*index]));
+        if let Some(index) = best {
+            self.prefixes[index].used = self.calls;
+            return index;
+        }
+        let fresh = Prefix { key, tokens: None, logits: Vec::new(), used: self.calls };
+        let slot = decoder.slot(total.next_multiple_of(256));
+        let oldest = (0..self.prefixes.len()).filter(|index| !in_use.contains(index)).min_by_key(|index| self.prefixes[*index].used);
+        match oldest.filter(|_| self.prefixes.len() >= REMEMBERED) {
+            Some(index) => {
+                (self.prefixes[index], self.prefix_slots[index]) = (fresh, slot);
+                index
+            }
+            None => {
+                self.prefixes.push(fresh);
+                self.prefix_slots.push(slot);
+                self.prefixes.len() - 1
+            }
+        }
+    }
+}
+
+/// Number of tokens that two texts start with in common.
+fn common_start(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
