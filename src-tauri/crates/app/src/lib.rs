@@ -1,1 +1,145 @@
-//! Use cases: everything that a surface can do, the job queue and the events
+//! Use cases: everything that a surface (window, CLI, HTTP) can do, one file per noun.
+//!
+//! One [`App`] is opened at start and shared; there is no other state. Its methods are synchronous and may block on
+//! files and arithmetic, so asynchronous surfaces call them from a blocking thread. Nothing here knows a surface.
+
+mod adapter;
+mod base;
+pub mod calls;
+mod chart;
+mod dataset;
+mod doctor;
+mod draft;
+mod evaluate;
+mod events;
+mod feedback;
+mod folder;
+mod generation;
+mod job;
+mod memory;
+mod relocate;
+mod run;
+mod settings;
+mod taste_model;
+mod train;
+mod worker;
+mod write;
+
+pub use events::EventReceiver;
+pub use folder::{Assets, Holder, data_folder};
+pub use memory::{available_mb, peak_process_mb, process_mb};
+
+use domain::{ApiError, Event};
+use folder::{DataFolder, FolderLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, RwLock};
+use store::Store;
+
+/// Where to open the app; the default is the person's own data folder and the assets beside the program.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    pub data_dir: Option<PathBuf>,
+    pub assets_dir: Option<PathBuf>,
+}
+
+/// Either this process owns the data folder now, or another one does and takes requests on its socket.
+pub enum Opened {
+    Owner(Arc<App>),
+    HeldBy(Holder),
+}
+
+/// The open application.
+pub struct App {
+    home: RwLock<Arc<Home>>,
+    assets: Assets,
+    models: base::Models,
+    taste: taste_model::CurrentTaste,
+    writing: write::Writing,
+    worker: worker::Worker,
+    events: events::Hub,
+    /// Held while settings change, so that two updates do not lose each other's keys.
+    settings: Mutex<()>,
+    /// What was found at start that the person should see.
+    findings: Mutex<Vec<ApiError>>,
+}
+
+/// The open data folder: replaced as a whole when the person moves it.
+pub(crate) struct Home {
+    pub folder: DataFolder,
+    pub store: Store,
+    _lock: FolderLock,
+}
+
+impl App {
+    /// Opens the data folder, or says who holds it.
+    ///
+    /// Runs that were under way when the last owner ended are marked interrupted, and the worker thread starts.
+    ///
+    /// # Errors
+    /// `NewerData`, `Damaged`, `DiskFull`, `Storage` as the folder is found. A missing or damaged model is not an
+    /// error here: the person's texts must open without it. It is reported by `status` and by writing.
+    pub fn open(options: OpenOptions) -> Result<Opened, ApiError> {
+        let folder = DataFolder::at(match options.data_dir {
+            Some(path) => path,
+            None => folder::data_folder()?,
+        });
+        folder.create()?;
+        let lock = match FolderLock::take(&folder)? {
+            folder::Taken::Ours(lock) => lock,
+            folder::Taken::HeldBy(holder) => return Ok(Opened::HeldBy(holder)),
+        };
+        let (store, report) = Store::open(folder.root())?;
+        let interrupted = store.mark_interrupted_at_start()?;
+        let findings = doctor::findings(&report, interrupted.len());
+        let events = events::Hub::default();
+        events.forward(store.subscribe());
+        let app = Arc::new(Self {
+            home: RwLock::new(Arc::new(Home { folder, store, _lock: lock })),
+            assets: Assets::find(options.assets_dir),
+            models: base::Models::default(),
+            taste: taste_model::CurrentTaste::default(),
+            writing: write::Writing::default(),
+            worker: worker::Worker::default(),
+            events,
+            settings: Mutex::new(()),
+            findings: Mutex::new(findings),
+        });
+        app.load_taste()?;
+        worker::start(&app)?;
+        Ok(Opened::Owner(app))
+    }
+
+    /// Every change from now on, as the store announces it.
+    pub fn subscribe(&self) -> EventReceiver {
+        self.events.subscribe()
+    }
+
+    /// Announced changes after a sequence number, for a surface that was away.
+    pub fn changes_after(&self, seq: u32) -> Result<Vec<Event>, ApiError> {
+        Ok(self.home().store.changes_after(seq, events::REPLAY)?)
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.home().folder.root().to_owned()
+    }
+
+    /// Where the owner serves the HTTP API for other processes of the same person.
+    pub fn socket_path(&self) -> PathBuf {
+        self.home().folder.socket()
+    }
+
+    /// Stops a running training at its next checkpoint (it can be resumed) and the worker thread.
+    pub fn shutdown(&self) {
+        worker::stop(self);
+    }
+
+    pub(crate) fn home(&self) -> Arc<Home> {
+        // A poisoned lock means that a writer panicked between two whole values; the value itself is intact.
+        self.home.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+}
+
+/// Locks a mutex whose value stays valid even if a holder panicked.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,77 @@
+//! What is installed and what is wrong with it.
+
+use crate::base::BUILT_IN;
+use crate::{App, lock, memory};
+use domain::{ApiError, BaseId, DataFolderMove, DoctorReport, ErrorCode, JobState, Limit, MemoryReport, Nothing, Status};
+use store::{OpenReport, Store};
+
+impl App {
+    /// What a surface needs at start, in one call.
+    pub fn status(&self, _: Nothing) -> Result<Status, ApiError> {
+        let jobs = self.jobs(Limit { limit: Some(200) })?;
+        let base = self.base_row();
+        let mut problems = lock(&self.findings).clone();
+        problems.extend(base.problem.clone());
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            data_dir: self.data_dir().display().to_string(),
+            base,
+            taste: self.taste_summary()?,
+            active_adapters: self.active()?,
+            queued_jobs: jobs.iter().filter(|job| job.state == JobState::Queued).count() as u32,
+            running_job: jobs.into_iter().find(|job| job.state == JobState::Running),
+            problems,
+        })
+    }
+
+    pub fn doctor(&self, _: Nothing) -> Result<DoctorReport, ApiError> {
+        let base = self.base_row();
+        let mut problems = lock(&self.findings).clone();
+        problems.extend(base.problem.clone());
+        if let Err(error) = self.home().store.check_integrity() {
+            problems.push(error.into());
+        }
+        let isa = match self.base(&BaseId::from(BUILT_IN)) {
+            Ok(base) => base.isa().to_owned(),
+            Err(_) => "unknown until a base loads".to_owned(),
+        };
+        Ok(DoctorReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            sqlite: Store::sqlite_version().to_owned(),
+            isa,
+            threads: std::thread::available_parallelism().map_or(1, |threads| threads.get() as u32),
+            memory: MemoryReport { total_mb: memory::total_mb(), available_mb: memory::available_mb(), process_mb: memory::process_mb() },
+            data_dir: self.data_dir().display().to_string(),
+            models: vec![base],
+            // Nothing in this version opens a connection of its own.
+            network_allowed: Vec::new(),
+            problems,
+        })
+    }
+
+    /// Moves everything to another folder and goes on from there, without a restart. The old folder stays as it is.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a folder that is relative, not empty or inside the old one; `Conflict` while a training runs;
+    /// `DiskFull` and `Storage` from copying: then the old folder stays in use.
+    pub fn move_data_folder(&self, to: DataFolderMove) -> Result<Status, ApiError> {
+        crate::relocate::relocate(self, std::path::Path::new(&to.path))?;
+        self.status(Nothing {})
+    }
+}
+
+/// What opening the data folder found, in words for the person.
+pub(crate) fn findings(report: &OpenReport, interrupted: usize) -> Vec<ApiError> {
+    let mut findings = Vec::new();
+    if let Some(backup) = &report.backup {
+        tracing::info!(from = report.migrated_from, backup = %backup.display(), "the database was brought up to date after a backup");
+    }
+    if interrupted > 0 {
+        let which = if interrupted == 1 { "A training was".to_owned() } else { format!("{interrupted} trainings were") };
+        findings.push(
+            ApiError::new(ErrorCode::Cancelled, format!("{which} interrupted when Inkling last ended. Nothing is lost."))
+                .hint("Open Teach, History to resume from the last checkpoint."),
+        );
+    }
+    findings
+}

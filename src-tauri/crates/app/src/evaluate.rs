@@ -1,0 +1,215 @@
+//! The promotion check: is what was trained better than what is used now? On prompts that it has not seen.
+
+use crate::dataset::{FrozenDataset, LikedExample, trains_on};
+use crate::{App, Home};
+use domain::{ApiError, Verdict};
+use model::{Generate, LanguageModel, MemberSpec, Sampler, SoftPrompt, StoryFormat};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use taste::TasteModel;
+use training::{Control, Trained};
+
+/// Pairs compared. With 60, a win rate of 63% has an interval that lies above one half.
+const PAIRS: usize = 60;
+
+/// Texts of each model for one prompt.
+const TEXTS_A_PROMPT: usize = 2;
+
+/// Longest text that is compared, in tokens.
+const LENGTH: usize = 160;
+
+/// Perplexity may rise by this factor at most, and variety fall to this share (LEARNING.md, E4 and E5).
+const MOST_PERPLEXITY: f64 = 1.05;
+const LEAST_VARIETY: f64 = 0.90;
+
+/// Stories and prompts that nobody trains on, for measuring: from the project's own stories, held out by prompt.
+const PROBES: &str = include_str!("../../../../assets/probes/stories.jsonl");
+
+/// The seed of the comparison; fixed, so that the same adapter always gets the same verdict.
+const SEED: u32 = 20_231;
+
+/// Compares the trained soft prompt with what writes now (the active adapter, else the plain base).
+///
+/// Returns `None` when the job was paused or cancelled meanwhile.
+pub(crate) fn against_current(
+    app: &App,
+    home: &Home,
+    base: &Arc<LanguageModel>,
+    dataset: &FrozenDataset,
+    trained: &Trained,
+    control: &Control,
+) -> Result<Option<Verdict>, ApiError> {
+    let candidate = Side { soft_prompt: Some(Arc::new(trained.soft_prompt.clone())), strength: 1.0 };
+    let active = home.store.active_adapters(&dataset.base)?;
+    let (current, opponent) = match active.first() {
+        Some(adapter) => (
+            Side {
+                soft_prompt: Some(app.soft_prompt(&adapter.id, &home.folder.root().join(&adapter.path))?),
+                strength: adapter.strength as f32,
+            },
+            adapter.name.clone(),
+        ),
+        None => (Side { soft_prompt: None, strength: 0.0 }, "the plain base".to_owned()),
+    };
+    let probes = probes(dataset)?;
+    let judge = Judge { taste: app.confident_taste() };
+    let mut wins = 0.0;
+    let mut pairs = 0;
+    let (mut new_texts, mut old_texts) = (Vec::new(), Vec::new());
+    for probe in probes.iter().cycle().take(PAIRS / TEXTS_A_PROMPT) {
+        if control.breathe().is_err() {
+            return Ok(None);
+        }
+        let (new, old) = write_pairs(base, probe, pairs, &candidate, &current)?;
+        for (new, old) in new.into_iter().zip(old) {
+            wins += judge.prefers(probe, &new, &old);
+            pairs += 1;
+            new_texts.push(new);
+            old_texts.push(old);
+        }
+    }
+    let mut log_ratio = (0.0, 0.0);
+    for probe in &probes {
+        if control.breathe().is_err() {
+            return Ok(None);
+        }
+        let (sum, tokens) = log_probability_gap(base, probe, &candidate, &current)?;
+        log_ratio = (log_ratio.0 + sum, log_ratio.1 + tokens);
+    }
+    let (win_rate, low, high) = taste::wilson(wins, pairs as f64);
+    let fluency_ratio = (log_ratio.0 / f64::max(log_ratio.1, 1.0)).exp();
+    let distinct = |texts: &[String]| taste::distinct_2(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+    let diversity_ratio = distinct(&new_texts) / distinct(&old_texts).max(1e-9);
+    let mut verdict = Verdict {
+        win_rate,
+        low,
+        high,
+        pairs: pairs as u32,
+        fluency_ratio,
+        diversity_ratio,
+        heldout_loss_before: trained.heldout_before,
+        heldout_loss_after: trained.heldout_after,
+        promoted: false,
+        reason: String::new(),
+    };
+    (verdict.promoted, verdict.reason) = decide(&verdict, judge.taste.is_some(), &opponent);
+    Ok(Some(verdict))
+}
+
+/// What one side of the comparison writes with.
+struct Side {
+    soft_prompt: Option<Arc<SoftPrompt>>,
+    strength: f32,
+}
+
+/// Prefers by the person's taste where one is found, else by the quality rules.
+struct Judge {
+    taste: Option<Arc<TasteModel>>,
+}
+
+impl Judge {
+    /// 1 when the new text is preferred, 0 when the old one is, a half for a tie.
+    fn prefers(&self, probe: &LikedExample, new: &str, old: &str) -> f64 {
+        let score = |text: &str| match &self.taste {
+            Some(taste) => taste.predict(text).probability,
+            None => {
+                let input = taste::QualityInput {
+                    prompt: &probe.prompt,
+                    text,
+                    finish: domain::FinishReason::End,
+                    mean_logprob: None,
+                    genres: &probe.genres,
+                    style: probe.style,
+                    others: &[],
+                };
+                taste::quality(&input).score
+            }
+        };
+        let (new, old) = (score(new), score(old));
+        if (new - old).abs() < 1e-9 { 0.5 } else { f64::from(u8::from(new > old)) }
+    }
+}
+
+/// Held-out texts of the person first, then the built-in ones whose prompts were not trained on.
+fn probes(dataset: &FrozenDataset) -> Result<Vec<LikedExample>, ApiError> {
+    let mut probes = dataset.heldout.clone();
+    for line in PROBES.lines().filter(|line| !line.trim().is_empty()) {
+        let probe: LikedExample = serde_json::from_str(line).map_err(ApiError::internal)?;
+        if !trains_on(dataset, &probe.prompt) {
+            probes.push(probe);
+        }
+    }
+    Ok(probes)
+}
+
+/// Texts of both sides for one prompt, with the same seeds, in one batch.
+fn write_pairs(
+    base: &LanguageModel,
+    probe: &LikedExample,
+    first_seed: usize,
+    new: &Side,
+    old: &Side,
+) -> Result<(Vec<String>, Vec<String>), ApiError> {
+    let member = |side: &Side, index: usize| MemberSpec {
+        sampler: Sampler {
+            temperature: 0.8,
+            top_k: 0,
+            top_p: 0.95,
+            min_p: 0.0,
+            repetition_penalty: 1.1,
+            seed: crate::write::candidate_seed(SEED, first_seed + index),
+        },
+        soft_prompt: side.soft_prompt.clone(),
+        strength: side.strength,
+    };
+    let members = (0..TEXTS_A_PROMPT).map(|index| member(new, index)).chain((0..TEXTS_A_PROMPT).map(|index| member(old, index)));
+    let request = Generate {
+        prompt: base.tokenizer().encode(&StoryFormat::prompt_text(&probe.genres, probe.style, &probe.prompt)),
+        members: members.collect(),
+        max_tokens: LENGTH,
+        stop: StoryFormat::stop(base.tokenizer()),
+    };
+    let mut texts: Vec<String> =
+        base.generate(&request, &AtomicBool::new(false), &mut |_| {})?.into_iter().map(|completion| completion.text).collect();
+    let old = texts.split_off(TEXTS_A_PROMPT);
+    Ok((texts, old))
+}
+
+/// Sum over tokens of (log-probability with the old side − with the new side), and the number of tokens.
+fn log_probability_gap(base: &LanguageModel, probe: &LikedExample, new: &Side, old: &Side) -> Result<(f64, f64), ApiError> {
+    let prefix = base.tokenizer().encode(&StoryFormat::prompt_text(&probe.genres, probe.style, &probe.prompt));
+    let room = base.config().context.saturating_sub(prefix.len() + 256);
+    let mut story = base.tokenizer().encode(&StoryFormat::plain(&probe.text));
+    story.truncate(room);
+    let sum = |side: &Side| -> Result<f64, ApiError> {
+        Ok(base.score(side.soft_prompt.as_deref(), &prefix, &story)?.iter().map(|value| f64::from(*value)).sum())
+    };
+    Ok((sum(old)? - sum(new)?, story.len() as f64))
+}
+
+/// Promoted or not, and why, in plain words.
+fn decide(verdict: &Verdict, by_taste: bool, opponent: &str) -> (bool, String) {
+    let percent = |share: f64| format!("{:.0}%", share * 100.0);
+    let against = format!(
+        "It wins {} of {} pairs against {opponent} (95% interval {} to {})",
+        percent(verdict.win_rate),
+        verdict.pairs,
+        percent(verdict.low),
+        percent(verdict.high)
+    );
+    if verdict.fluency_ratio > MOST_PERPLEXITY {
+        let worse = percent(verdict.fluency_ratio - 1.0);
+        return (false, format!("{against}, but its language became less natural (perplexity +{worse}). It stays on trial."));
+    }
+    if verdict.diversity_ratio < LEAST_VARIETY {
+        return (false, format!("{against}, but its texts became less varied ({} of before). It stays on trial.", percent(verdict.diversity_ratio)));
+    }
+    if !by_taste {
+        let reason = format!("{against}, by the quality rules only: there is no taste to judge with yet. Keep it if you like what it writes.");
+        return (false, reason);
+    }
+    if verdict.low <= 0.5 {
+        return (false, format!("{against}, by your taste. That could be chance, so it stays on trial."));
+    }
+    (true, format!("{against}, by your taste, and its language stayed natural and varied. It is better."))
+}

@@ -1,0 +1,79 @@
+//! The queue as a person steers it.
+
+use crate::App;
+use domain::{ApiError, ErrorCode, Job, JobId, JobRef, JobState, Limit, Run, RunStatus};
+
+impl App {
+    pub fn jobs(&self, limit: Limit) -> Result<Vec<Job>, ApiError> {
+        Ok(self.home().store.jobs(checked_limit(limit)?)?)
+    }
+
+    /// A running training stops after the current micro-batch with a checkpoint; a queued one just waits.
+    pub fn pause_job(&self, which: JobRef) -> Result<Job, ApiError> {
+        let job = self.home().store.job(&which.job_id)?;
+        match job.state {
+            JobState::Running => {
+                self.worker.with_control(&which.job_id, |control| control.pause());
+                self.home().store.job(&which.job_id).map_err(ApiError::from)
+            }
+            JobState::Queued => self.hold(job),
+            JobState::Paused | JobState::Interrupted => Ok(job),
+            JobState::Completed | JobState::Failed | JobState::Cancelled => Err(over(&which.job_id)),
+        }
+    }
+
+    /// Queues a paused or interrupted job again; it goes on from its last checkpoint.
+    pub fn resume_job(&self, which: JobRef) -> Result<Job, ApiError> {
+        let job = self.home().store.job(&which.job_id)?;
+        let job = match job.state {
+            JobState::Paused | JobState::Interrupted => self.home().store.requeue_job(job.run_id.as_ref().ok_or_else(|| over(&which.job_id))?)?,
+            JobState::Queued | JobState::Running => job,
+            JobState::Completed | JobState::Failed | JobState::Cancelled => return Err(over(&which.job_id)),
+        };
+        self.worker.wake();
+        Ok(job)
+    }
+
+    /// Keeps a queued job from being claimed until it is resumed.
+    fn hold(&self, mut job: Job) -> Result<Job, ApiError> {
+        let store = &self.home().store;
+        job.state = JobState::Paused;
+        match &job.run_id {
+            Some(run_id) => store.update_job_and_run(&job, &Run { status: RunStatus::Paused, ..store.run(run_id)? })?,
+            None => store.update_job(&job)?,
+        }
+        Ok(job)
+    }
+
+    /// Ends a job for good. A running training stops after the current micro-batch; its checkpoints stay until the run
+    /// is deleted.
+    pub fn cancel_job(&self, which: JobRef) -> Result<Job, ApiError> {
+        let job = self.home().store.job(&which.job_id)?;
+        match job.state {
+            JobState::Running => {
+                self.worker.with_control(&which.job_id, |control| control.cancel());
+                self.home().store.job(&which.job_id).map_err(ApiError::from)
+            }
+            JobState::Queued | JobState::Paused | JobState::Interrupted => {
+                match self.home().store.cancel_waiting_job(&which.job_id)? {
+                    Some(cancelled) => Ok(cancelled),
+                    // Claimed a moment ago: now it is the worker that must stop it.
+                    None => self.cancel_job(which),
+                }
+            }
+            JobState::Cancelled => Ok(job),
+            JobState::Completed | JobState::Failed => Err(over(&which.job_id)),
+        }
+    }
+}
+
+pub(crate) fn checked_limit(limit: Limit) -> Result<u32, ApiError> {
+    match limit.limit.unwrap_or(20) {
+        limit @ 1..=1000 => Ok(limit),
+        other => Err(ApiError::field("limit", format!("limit is {other}; it must be 1 to 1000."))),
+    }
+}
+
+fn over(id: &JobId) -> ApiError {
+    ApiError::new(ErrorCode::Conflict, format!("The job {id} has already ended.")).hint("Start a new training instead.")
+}

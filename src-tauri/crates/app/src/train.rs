@@ -1,0 +1,242 @@
+//! Planning a training, checking that it can be done, and queueing it.
+
+use crate::base::BUILT_IN;
+use crate::dataset::{FrozenDataset, LikedExample};
+use crate::{App, available_mb, worker};
+use domain::{
+    ApiError, BaseId, ErrorCode, FieldFault, HyperparameterChoice, Hyperparameters, Job, JobId, JobKind, JobState, Objective,
+    Priority, Recipe, Run, RunId, RunStatus, Settings, Timestamp, TrainQueued, TrainRequest, TrainingPlan,
+};
+use training::SoftPromptConfig;
+
+/// Share of the free memory that a training may use unless the person sets a budget.
+const SHARE_OF_FREE_MEMORY: f64 = 0.75;
+
+/// With fewer texts than this the plan says that more would help.
+const FEW_TEXTS: usize = 8;
+
+impl App {
+    /// What a training would learn from and cost, and why it cannot start, if so. Nothing is changed.
+    pub fn plan_training(&self, request: TrainRequest) -> Result<TrainingPlan, ApiError> {
+        Ok(self.prepare(&request)?.0)
+    }
+
+    /// Queues a training. Its texts are frozen on disk before the job is announced.
+    ///
+    /// # Errors
+    /// `NotReady` without liked texts, `Conflict` while a training is queued or running, `OutOfMemory` over budget,
+    /// `InvalidInput` with every fault.
+    pub fn train(&self, request: TrainRequest) -> Result<TrainQueued, ApiError> {
+        let (plan, dataset) = self.prepare(&request)?;
+        if let Some(error) = plan.blocked_by {
+            return Err(error);
+        }
+        let home = self.home();
+        let (run_id, job_id) = (RunId::fresh(), JobId::fresh());
+        let folder = home.folder.runs().join(run_id.as_str());
+        dataset.save(&folder)?;
+        let now = Timestamp::now();
+        let job = Job {
+            id: job_id.clone(),
+            kind: JobKind::Train,
+            state: JobState::Queued,
+            priority: Priority::Normal,
+            phase: None,
+            progress: 0.0,
+            run_id: Some(run_id.clone()),
+            attempts: 0,
+            error: None,
+            created_at: now.clone(),
+            started_at: None,
+            finished_at: None,
+            title: format!("Soft prompt on {} with {} liked texts", plan.base_name, plan.examples),
+        };
+        let run = Run {
+            run_id: run_id.clone(),
+            job_id: Some(job_id.clone()),
+            status: RunStatus::Queued,
+            recipe: plan.recipe,
+            base: plan.base,
+            hyperparameters: plan.hyperparameters,
+            phase: None,
+            step: 0,
+            samples: plan.examples,
+            heldout: plan.heldout,
+            final_loss: None,
+            adapter_id: None,
+            verdict: None,
+            decision: None,
+            error: None,
+            seconds: None,
+            peak_memory_mb: None,
+            checkpoint_step: None,
+            directory: folder.display().to_string(),
+            triggered_by: request.triggered_by.unwrap_or_else(|| "person".to_owned()),
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+        };
+        if let Err(error) = home.store.enqueue(&job, &run) {
+            // Refused: the folder belongs to no run.
+            let _ = std::fs::remove_dir_all(&folder);
+            return Err(ApiError::from(error));
+        }
+        self.worker.wake();
+        Ok(TrainQueued { job_id, run_id })
+    }
+
+    fn prepare(&self, request: &TrainRequest) -> Result<(TrainingPlan, FrozenDataset), ApiError> {
+        let home = self.home();
+        let settings = home.store.settings()?;
+        let base = self.base_id(request.base.as_ref())?;
+        let Recipe::SoftPrompt = request.recipe;
+        let Objective::Sft = request.objective.unwrap_or(Objective::Sft);
+        let mut hyperparameters = resolved(&settings, &request.hyperparameters)?;
+        let liked = home.store.liked_texts()?.into_iter().map(|liked| LikedExample {
+            prompt: liked.prompt,
+            genres: liked.genres,
+            style: liked.style,
+            text: liked.text,
+        });
+        let dataset = FrozenDataset::split(base.clone(), liked.collect(), hyperparameters.max_samples as usize);
+        hyperparameters.steps = steps(&settings, &request.hyperparameters, &hyperparameters, dataset.train.len());
+        let mut plan = TrainingPlan {
+            recipe: request.recipe,
+            base_name: base_name(&base),
+            base,
+            examples: dataset.train.len() as u32,
+            heldout: dataset.heldout.len() as u32,
+            estimated_seconds: 0.0,
+            estimated_memory_mb: 0.0,
+            available_memory_mb: available_mb(),
+            ready: false,
+            blocked_by: None,
+            sentence: String::new(),
+            openings: dataset.train.iter().take(5).map(|text| crate::write::opening(&text.text, 80)).collect(),
+            hyperparameters,
+        };
+        plan.sentence = sentence(&plan);
+        plan.blocked_by = self.obstacle(&mut plan, &dataset, &settings)?;
+        plan.ready = plan.blocked_by.is_none();
+        Ok((plan, dataset))
+    }
+
+    /// Why the training cannot start now, after filling in what it would cost.
+    fn obstacle(&self, plan: &mut TrainingPlan, dataset: &FrozenDataset, settings: &Settings) -> Result<Option<ApiError>, ApiError> {
+        if dataset.train.is_empty() {
+            return Ok(Some(
+                ApiError::new(ErrorCode::NotReady, "There is nothing to learn from yet: no text has a thumb up.")
+                    .hint("Write a few texts and give a thumb up to those you like; about ten make a good start."),
+            ));
+        }
+        let config = self.base_config(&plan.base)?;
+        let base = self.base(&plan.base)?;
+        let tokens = dataset.tokenised(base.tokenizer(), &plan.hyperparameters);
+        let speed = self.worker.training_speed(|| worker::trainable(self, &plan.base), plan.hyperparameters.threads as usize)?;
+        let estimate = training::estimate(&recipe_config(&plan.hyperparameters), &tokens, &config, speed);
+        plan.estimated_seconds = estimate.seconds;
+        plan.estimated_memory_mb = estimate.peak_memory_bytes as f64 / 1e6;
+        let budget = match settings.memory_budget_mb {
+            0 => plan.available_memory_mb * SHARE_OF_FREE_MEMORY,
+            set => f64::from(set),
+        };
+        if plan.available_memory_mb > 0.0 && plan.estimated_memory_mb > budget {
+            return Ok(Some(
+                ApiError::new(
+                    ErrorCode::OutOfMemory,
+                    format!("This training needs about {:.0} MB; it may use {budget:.0} MB.", plan.estimated_memory_mb),
+                )
+                .hint("Choose a smaller batch or shorter texts, close other programs, or raise the memory budget in Settings."),
+            ));
+        }
+        let busy = self.jobs(domain::Limit { limit: Some(200) })?.into_iter().find(|job| matches!(job.state, JobState::Queued | JobState::Running));
+        Ok(busy.map(|job| {
+            ApiError::new(ErrorCode::Conflict, format!("A training is already {}: {}.", worker::state_in_words(job.state), job.title))
+                .hint("Wait until it ends, or cancel it under Activity.")
+        }))
+    }
+}
+
+/// Figures of the request, else of the settings, each checked; all faults at once.
+fn resolved(settings: &Settings, choice: &HyperparameterChoice) -> Result<Hyperparameters, ApiError> {
+    let mut faults = Vec::new();
+    let mut whole = |name: &str, chosen: Option<u32>, default: u32, range: std::ops::RangeInclusive<u32>| {
+        let value = chosen.unwrap_or(default);
+        if !range.contains(&value) {
+            let message = format!("{name} is {value}; it must be {} to {}.", range.start(), range.end());
+            faults.push(FieldFault { field: format!("hyperparameters.{name}"), message });
+        }
+        value
+    };
+    let virtual_tokens = whole("virtual_tokens", choice.virtual_tokens, settings.virtual_tokens, 1..=256);
+    let epochs = whole("epochs", choice.epochs, settings.training_epochs, 1..=1000);
+    let steps = whole("steps", choice.steps, 1, 1..=1_000_000);
+    let batch_size = whole("batch_size", choice.batch_size, settings.training_batch_size, 1..=64);
+    let max_samples = whole("max_samples", choice.max_samples, 2000, 1..=1_000_000);
+    let source_max_tokens = whole("source_max_tokens", choice.source_max_tokens, 384, 8..=8192);
+    let target_max_tokens = whole("target_max_tokens", choice.target_max_tokens, 384, 8..=8192);
+    let checkpoint_steps = whole("checkpoint_steps", choice.checkpoint_steps, settings.training_checkpoint_steps, 1..=100_000);
+    let learning_rate = choice.learning_rate.unwrap_or(settings.training_learning_rate);
+    if !(learning_rate > 0.0 && learning_rate <= 1.0) {
+        let message = format!("learning_rate is {learning_rate}; it must be above 0 and at most 1.");
+        faults.push(FieldFault { field: "hyperparameters.learning_rate".to_owned(), message });
+    }
+    if !faults.is_empty() {
+        return Err(ApiError::fields(faults).hint("Change the values named, then try again."));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    Ok(Hyperparameters {
+        virtual_tokens,
+        learning_rate,
+        epochs,
+        steps,
+        batch_size,
+        max_samples,
+        source_max_tokens,
+        target_max_tokens,
+        checkpoint_steps,
+        checkpoints_kept: settings.training_checkpoints_kept,
+        seed: choice.seed.unwrap_or(1),
+        threads: if settings.training_threads == 0 { cores } else { settings.training_threads },
+    })
+}
+
+/// Steps as asked for; else the passes over the texts, and at least the fewest steps that the settings allow.
+fn steps(settings: &Settings, choice: &HyperparameterChoice, hyperparameters: &Hyperparameters, texts: usize) -> u32 {
+    let per_epoch = (texts as u32).div_ceil(hyperparameters.batch_size).max(1);
+    let by_epochs = per_epoch * hyperparameters.epochs;
+    // Passes asked for by name are kept to; the default passes are raised when there are few texts.
+    choice.steps.unwrap_or(if choice.epochs.is_some() { by_epochs } else { by_epochs.max(settings.training_min_steps) })
+}
+
+/// The recipe's own configuration.
+pub(crate) fn recipe_config(hyperparameters: &Hyperparameters) -> SoftPromptConfig {
+    SoftPromptConfig {
+        virtual_tokens: hyperparameters.virtual_tokens as usize,
+        learning_rate: hyperparameters.learning_rate,
+        steps: hyperparameters.steps,
+        batch_size: hyperparameters.batch_size as usize,
+        checkpoint_steps: hyperparameters.checkpoint_steps,
+        checkpoints_kept: hyperparameters.checkpoints_kept as usize,
+        seed: u64::from(hyperparameters.seed),
+        threads: hyperparameters.threads as usize,
+        ..SoftPromptConfig::default()
+    }
+}
+
+fn base_name(base: &BaseId) -> String {
+    if base.as_str() == BUILT_IN { "the built-in base".to_owned() } else { base.to_string() }
+}
+
+fn sentence(plan: &TrainingPlan) -> String {
+    let texts = |n: u32| if n == 1 { "1 liked text".to_owned() } else { format!("{n} liked texts") };
+    let mut sentence = format!("A soft prompt for {} from {}", plan.base_name, texts(plan.examples));
+    match plan.heldout {
+        0 => sentence.push('.'),
+        heldout => sentence.push_str(&format!(", measured on {heldout} that it will not see.")),
+    }
+    if plan.examples > 0 && (plan.examples as usize) < FEW_TEXTS {
+        sentence.push_str(" More thumbs would make it better.");
+    }
+    sentence
+}

@@ -1,0 +1,379 @@
+//! The worker: one thread that claims queued jobs and runs them, at a lower priority than writing.
+
+use crate::dataset::FrozenDataset;
+use crate::{App, Home, evaluate, folder, lock, memory, train};
+use domain::{
+    Adapter, AdapterId, AdapterKind, AdapterState, ApiError, BaseId, Change, ErrorCode, Job, JobId, JobState, Metric, Phase, Run, RunStatus,
+    Timestamp,
+};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::time::{Duration, Instant};
+use training::{Checkpoints, Control, Disk, Observer, Outcome, Stop, TrainableLlama, Trained};
+
+/// The store and the surfaces get metrics at most ten times a second, in batches.
+const METRIC_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The only worker of a data folder; the folder's lock sees to that.
+const WORKER: &str = "worker";
+
+/// How often an idle worker looks at the queue when nobody wakes it (a job may be due after a clock change).
+const IDLE_INTERVAL: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+pub(crate) struct Worker {
+    /// The job under way and how to stop it.
+    current: Mutex<Option<(JobId, Control)>>,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Tokens a second that this machine trains, measured at the first plan.
+    speed: Mutex<Option<f64>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    woken: bool,
+    stopping: bool,
+}
+
+impl Worker {
+    /// Tells the worker that the queue changed.
+    pub fn wake(&self) {
+        lock(&self.queue).woken = true;
+        self.changed.notify_all();
+    }
+
+    pub fn with_control(&self, id: &JobId, act: impl FnOnce(&Control)) {
+        if let Some((_, control)) = lock(&self.current).as_ref().filter(|(running, _)| running == id) {
+            act(control);
+        }
+    }
+
+    pub fn busy(&self) -> bool {
+        lock(&self.current).is_some()
+    }
+
+    /// Tokens a second that training reaches here; measured once, in under a second.
+    pub fn training_speed(
+        &self,
+        base: impl FnOnce() -> Result<TrainableLlama, ApiError>,
+        threads: usize,
+    ) -> Result<f64, ApiError> {
+        let mut speed = lock(&self.speed);
+        if let Some(known) = *speed {
+            return Ok(known);
+        }
+        let measured = training::measure_speed(&base()?, threads)?;
+        *speed = Some(measured);
+        Ok(measured)
+    }
+
+    fn stopping(&self) -> bool {
+        lock(&self.queue).stopping
+    }
+}
+
+/// Starts the worker thread. It holds no strong reference, so an app that is dropped ends it.
+pub(crate) fn start(app: &Arc<App>) -> Result<(), ApiError> {
+    let weak = Arc::downgrade(app);
+    let thread = std::thread::Builder::new().name("worker".into()).spawn(move || work(&weak)).map_err(ApiError::internal)?;
+    *lock(&app.worker.thread) = Some(thread);
+    Ok(())
+}
+
+/// Stops the worker: a running training keeps a checkpoint and becomes *interrupted*.
+pub(crate) fn stop(app: &App) {
+    lock(&app.worker.queue).stopping = true;
+    app.worker.changed.notify_all();
+    if let Some((_, control)) = lock(&app.worker.current).as_ref() {
+        control.pause();
+    }
+    let thread = lock(&app.worker.thread).take();
+    // The last reference may be dropped by the worker itself: a thread cannot wait for itself.
+    if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+        let _ = thread.join();
+    }
+}
+
+fn work(app: &Weak<App>) {
+    loop {
+        let Some(app) = app.upgrade() else { return };
+        if app.worker.stopping() {
+            return;
+        }
+        let home = app.home();
+        match home.store.claim_job(WORKER) {
+            Ok(Some(job)) => {
+                perform(&app, &home, job);
+                continue;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "the queue could not be read"),
+        }
+        let mut queue = lock(&app.worker.queue);
+        if !queue.woken && !queue.stopping {
+            queue = app.worker.changed.wait_timeout(queue, IDLE_INTERVAL).map_or_else(|poisoned| poisoned.into_inner().0, |(queue, _)| queue);
+        }
+        queue.woken = false;
+    }
+}
+
+/// Runs one claimed job and records how it ended, whatever happens.
+fn perform(app: &Arc<App>, home: &Arc<Home>, mut job: Job) {
+    let Some(mut run) = job.run_id.as_ref().and_then(|id| home.store.run(id).ok()) else {
+        tracing::error!(job = %job.id, "a job without a run was claimed");
+        return;
+    };
+    let control = Control::new(app.writing.gate.clone());
+    *lock(&app.worker.current) = Some((job.id.clone(), control.clone()));
+    let started = Instant::now();
+    let before = run.seconds.unwrap_or(0.0);
+    memory::reset_peak();
+    let ended = train_and_judge(app, home, &mut job, &mut run, &control);
+    run.seconds = Some(before + started.elapsed().as_secs_f64());
+    let peak = memory::peak_process_mb();
+    run.peak_memory_mb = Some(run.peak_memory_mb.map_or(peak, |known| known.max(peak)));
+    let finished = Some(Timestamp::now());
+    match ended {
+        Ok(End::Completed) => {
+            (job.state, run.status) = (JobState::Completed, RunStatus::Completed);
+            (job.progress, job.finished_at, run.finished_at) = (1.0, finished.clone(), finished);
+        }
+        Ok(End::Stopped) if app.worker.stopping() => (job.state, run.status) = (JobState::Interrupted, RunStatus::Interrupted),
+        Ok(End::Stopped) => (job.state, run.status) = (JobState::Paused, RunStatus::Paused),
+        Ok(End::Cancelled) => {
+            (job.state, run.status) = (JobState::Cancelled, RunStatus::Cancelled);
+            (job.finished_at, run.finished_at) = (finished.clone(), finished);
+        }
+        Err(error) => {
+            tracing::warn!(code = ?error.code, message = error.message, "a training failed");
+            (job.state, run.status) = (JobState::Failed, RunStatus::Failed);
+            (job.finished_at, run.finished_at) = (finished.clone(), finished);
+            (job.error, run.error) = (Some(error.clone()), Some(error));
+        }
+    }
+    if run.status == RunStatus::Completed
+        && let Err(error) = record(home, &run)
+    {
+        tracing::warn!(message = error.message, "training_run.json was not written");
+    }
+    *lock(&app.worker.current) = None;
+    if let Err(error) = home.store.update_job_and_run(&job, &run) {
+        // The row still says running: the next start finds it and offers to resume.
+        tracing::error!(%error, "the end of a training could not be recorded");
+    }
+}
+
+enum End {
+    Completed,
+    Cancelled,
+    /// With a checkpoint: it can go on.
+    Stopped,
+}
+
+/// Prepare, train, evaluate and publish: the phases of a training in order (no search yet).
+fn train_and_judge(app: &Arc<App>, home: &Arc<Home>, job: &mut Job, run: &mut Run, control: &Control) -> Result<End, ApiError> {
+    run.started_at.get_or_insert_with(Timestamp::now);
+    let run_folder = home.folder.runs().join(run.run_id.as_str());
+    let mut observer = Recorder::new(home, job, run);
+    observer.enter(Phase::Prepare);
+    let dataset = FrozenDataset::load(&run_folder)?;
+    let base = app.base(&observer.run.base)?;
+    let tokens = dataset.tokenised(base.tokenizer(), &observer.run.hyperparameters);
+    let config = train::recipe_config(&observer.run.hyperparameters);
+    let trainable = trainable(app, &observer.run.base)?;
+    let checkpoints = Checkpoints::new(&Disk, &run_folder, config.checkpoints_kept).newest()?;
+    for skipped in &checkpoints.skipped {
+        tracing::warn!(path = %skipped.path.display(), reason = skipped.reason, "a damaged checkpoint was passed over");
+    }
+    // Points after the checkpoint will be reported again.
+    let from = checkpoints.found.map_or(0, |(_, checkpoint)| checkpoint.progress.step);
+    home.store.truncate_metrics(&observer.run.run_id, from)?;
+    let outcome = training::soft_prompt(&trainable, &tokens, &config, &run_folder, true, control, &mut observer);
+    observer.flush();
+    drop(trainable);
+    let trained = match outcome? {
+        Outcome::Finished(trained) => trained,
+        Outcome::Paused { .. } => return Ok(End::Stopped),
+        Outcome::Cancelled { .. } => return Ok(End::Cancelled),
+    };
+    observer.enter(Phase::Evaluate);
+    observer.run.final_loss = Some(trained.final_loss);
+    let verdict = match evaluate::against_current(app, home, &base, &dataset, &trained, control)? {
+        Some(verdict) => verdict,
+        // Stopped while evaluating: the last checkpoint holds the finished training, a resume comes straight back here.
+        None if control.stop() == Some(Stop::Cancelled) => return Ok(End::Cancelled),
+        None => return Ok(End::Stopped),
+    };
+    observer.run.verdict = Some(verdict);
+    publish(app, home, observer.run, &trained)?;
+    Ok(End::Completed)
+}
+
+/// Writes the adapter, then its row: a row never names files that are not whole.
+fn publish(app: &App, home: &Home, run: &mut Run, trained: &Trained) -> Result<(), ApiError> {
+    // Derived from the run, so that a crash between two steps and a resume publish the same adapter once.
+    let id = AdapterId(run.run_id.as_str().replacen("run_", AdapterId::PREFIX, 1));
+    let folder = home.folder.adapters().join(id.as_str());
+    trained.soft_prompt.save(&folder, &app.base_config(&run.base)?, run.base.as_str())?;
+    let weights = folder.join("adapter_model.safetensors");
+    let bytes = std::fs::read(&weights).map_err(|error| folder::storage(&weights, &error))?;
+    let promoted = run.verdict.as_ref().is_some_and(|verdict| verdict.promoted) && home.store.settings()?.activate_when_better;
+    let number = home.store.adapters()?.iter().filter(|adapter| adapter.id != id).count() + 1;
+    let adapter = Adapter {
+        id: id.clone(),
+        name: format!("Soft prompt {number}"),
+        kind: AdapterKind::SoftPrompt,
+        state: AdapterState::Trial,
+        base: run.base.clone(),
+        run_id: Some(run.run_id.clone()),
+        strength: 1.0,
+        path: format!("adapters/{id}"),
+        sha256: folder::sha256_hex(&bytes),
+        size_bytes: bytes.len() as f64,
+        verdict: run.verdict.clone(),
+        created_at: Timestamp::now(),
+    };
+    match home.store.insert_adapter(&adapter) {
+        // A resume after a crash between this row and the end of the run.
+        Ok(()) | Err(store::StoreError::Conflict(store::Conflict::Exists { .. })) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if promoted {
+        home.store.set_adapter_state(&id, AdapterState::Active)?;
+    }
+    run.adapter_id = Some(id);
+    Ok(())
+}
+
+/// Writes `training_run.json` and moves `latest` to this run, in that order.
+fn record(home: &Home, run: &Run) -> Result<(), ApiError> {
+    let run_folder = home.folder.runs().join(run.run_id.as_str());
+    let record = serde_json::json!({
+        "base_model": run.base,
+        "samples_used": run.samples,
+        "epochs": run.hyperparameters.epochs,
+        "learning_rate": run.hyperparameters.learning_rate,
+        "run_directory": run.directory,
+        "trained_at": run.finished_at,
+        "final_loss": run.final_loss,
+        "run_id": run.run_id,
+        "adapter_id": run.adapter_id,
+        "hyperparameters": run.hyperparameters,
+        "heldout": run.heldout,
+        "seconds": run.seconds,
+        "peak_memory_mb": run.peak_memory_mb,
+        "verdict": run.verdict,
+    });
+    let json = serde_json::to_vec_pretty(&record).map_err(ApiError::internal)?;
+    folder::write_whole(&run_folder.join("training_run.json"), &json)?;
+    point_latest(&home.folder.runs(), run.run_id.as_str())
+}
+
+/// A link is replaced by renaming another over it, so that `latest` always leads somewhere whole.
+fn point_latest(runs: &Path, run: &str) -> Result<(), ApiError> {
+    let (temporary, latest) = (runs.join(".latest.tmp"), runs.join("latest"));
+    let _ = std::fs::remove_file(&temporary);
+    #[cfg(unix)]
+    let linked = std::os::unix::fs::symlink(run, &temporary);
+    #[cfg(not(unix))]
+    let linked = std::fs::write(&temporary, run);
+    linked.and_then(|()| std::fs::rename(&temporary, &latest)).map_err(|error| folder::storage(&latest, &error))
+}
+
+/// The frozen base in the trainer's own form.
+pub(crate) fn trainable(app: &App, base: &BaseId) -> Result<TrainableLlama, ApiError> {
+    Ok(TrainableLlama::new(app.dense_weights(base)?)?)
+}
+
+pub(crate) fn state_in_words(state: JobState) -> &'static str {
+    match state {
+        JobState::Queued => "waiting",
+        JobState::Running => "running",
+        JobState::Paused => "paused",
+        JobState::Interrupted => "interrupted",
+        JobState::Completed => "finished",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+    }
+}
+
+/// Passes what the trainer reports to the store, which announces it.
+struct Recorder<'a> {
+    home: &'a Home,
+    job: &'a mut Job,
+    run: &'a mut Run,
+    batch: Vec<Metric>,
+    flushed: Instant,
+}
+
+impl<'a> Recorder<'a> {
+    fn new(home: &'a Home, job: &'a mut Job, run: &'a mut Run) -> Self {
+        Self { home, job, run, batch: Vec::new(), flushed: Instant::now() }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.flush();
+        self.run.phase = Some(phase);
+        self.job.phase = Some(phase);
+        self.save();
+    }
+
+    fn flush(&mut self) {
+        self.flushed = Instant::now();
+        if self.batch.is_empty() {
+            return;
+        }
+        // A chart point that cannot be stored must not end a training: the disk may have room again at the next one.
+        if let Err(error) = self.home.store.append_metrics(&self.run.run_id, &self.batch) {
+            tracing::warn!(%error, "chart points were not stored");
+        }
+        self.batch.clear();
+    }
+
+    fn save(&mut self) {
+        if let Err(error) = self.home.store.update_job_and_run(self.job, self.run) {
+            tracing::warn!(%error, "the state of a training was not stored");
+        }
+    }
+}
+
+impl Observer for Recorder<'_> {
+    fn phase(&mut self, phase: Phase) {
+        self.enter(phase);
+    }
+
+    fn metric(&mut self, metric: Metric) {
+        self.run.step = metric.step;
+        self.job.progress = f64::from(metric.step) / f64::from(metric.total_steps.max(1));
+        self.batch.push(metric);
+        if self.flushed.elapsed() >= METRIC_INTERVAL {
+            self.flush();
+        }
+    }
+
+    fn checkpoint(&mut self, step: u32, _: &Path) {
+        self.flush();
+        self.run.checkpoint_step = Some(step);
+        self.save();
+        self.home.store.announce_transient(Change::RunCheckpoint { run_id: self.run.run_id.clone(), step });
+    }
+}
+
+/// The error for a run that another state forbids.
+pub(crate) fn not_now(run: &Run, what: &str) -> ApiError {
+    ApiError::new(ErrorCode::Conflict, format!("The run {} is {}; it cannot be {what} now.", run.run_id, status_in_words(run.status)))
+}
+
+fn status_in_words(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Queued => "waiting",
+        RunStatus::Running => "running",
+        RunStatus::Paused => "paused",
+        RunStatus::Interrupted => "interrupted",
+        RunStatus::Completed => "finished",
+        RunStatus::Failed => "failed",
+        RunStatus::Cancelled => "cancelled",
+    }
+}

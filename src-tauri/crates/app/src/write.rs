@@ -1,0 +1,444 @@
+//! Writing: n candidates from one prompt, streamed, scored, voted on and stored.
+
+use crate::{App, Home, lock};
+use domain::{
+    Adapter, AdapterChoice, AdapterState, ApiError, BaseId, Candidate, CandidateId, Done, ErrorCode, FieldFault, GenerationId, GenerationRef,
+    Notice, NoticeCode, Nothing, Scores, Settings, WriteEvent, WriteRequest, WriteResult,
+};
+use model::{Completion, Generate, LanguageModel, MemberSpec, Sampler, SoftPrompt, StoryFormat};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use store::StoredCandidate;
+use training::ForegroundGate;
+
+/// Generations that may wait for their turn; one more is refused, so that a flood cannot pile up.
+const MOST_WAITING: u32 = 32;
+
+/// One candidate of every four is written by the plain base beside an active adapter: the comparison keeps the vote honest.
+const PLAIN_SHARE: usize = 4;
+
+/// Tokens that are left for the story even when the prompt would fill the context.
+const ROOM_FOR_STORY: usize = 64;
+
+/// One generation of so many offers a comparison, once taste has something to learn from.
+const EXPLORE_EVERY: u64 = 4;
+
+/// Generations under way, with their stop flags.
+#[derive(Default)]
+pub(crate) struct Writing {
+    flags: Mutex<HashMap<GenerationId, Arc<AtomicBool>>>,
+    waiting: AtomicU32,
+    /// Training waits at this gate while somebody waits for text.
+    pub gate: ForegroundGate,
+    /// One generation computes at a time; its batch already uses all cores.
+    turn: Mutex<()>,
+}
+
+/// A member of the ensemble: what it writes with and what it is called.
+struct Member {
+    name: String,
+    soft_prompt: Option<Arc<SoftPrompt>>,
+    strength: f64,
+}
+
+/// A request with every default filled in, ready to compute.
+struct Plan {
+    request: WriteRequest,
+    base: Arc<LanguageModel>,
+    members: Vec<Member>,
+    prompt: Vec<u32>,
+    max_tokens: usize,
+    /// The text that is continued; empty for a new one.
+    continued: String,
+    seed: u32,
+    notices: Vec<Notice>,
+}
+
+impl App {
+    pub fn write(&self, request: WriteRequest) -> Result<WriteResult, ApiError> {
+        self.write_streaming(request, &mut |_| {})
+    }
+
+    /// Writes, reporting as text grows. The request is on disk before the first event: from then on it cannot be lost.
+    ///
+    /// # Errors
+    /// `InvalidInput` with every fault of the request, `ModelMissing`, `ModelDamaged`, `NotFound`, `Overloaded`, and
+    /// what the store reports.
+    pub fn write_streaming(&self, request: WriteRequest, on_event: &mut dyn FnMut(WriteEvent)) -> Result<WriteResult, ApiError> {
+        let home = self.home();
+        let settings = home.store.settings()?;
+        let _place = self.place()?;
+        let plan = self.plan_writing(&home, &settings, request)?;
+        let id = GenerationId::fresh();
+        home.store.begin_generation(&id, &plan.request)?;
+        let flag = Arc::new(AtomicBool::new(false));
+        lock(&self.writing.flags).insert(id.clone(), flag.clone());
+        let n = plan.members.len() as u32;
+        on_event(WriteEvent::Started { generation_id: id.clone(), n, seed: plan.seed, notices: plan.notices.clone() });
+        let result = self.compute(&home, &settings, &id, plan, &flag, on_event);
+        lock(&self.writing.flags).remove(&id);
+        result
+    }
+
+    /// Asks a generation to stop; what it has written is kept and stored as usual.
+    pub fn cancel_write(&self, which: GenerationRef) -> Result<Done, ApiError> {
+        match lock(&self.writing.flags).get(&which.generation_id) {
+            Some(flag) => {
+                flag.store(true, Ordering::Relaxed);
+                Ok(Done::OK)
+            }
+            // Already finished: stopping it is done, unless it never was.
+            None => self.home().store.generation(&which.generation_id).map(|_| Done::OK).map_err(ApiError::from),
+        }
+    }
+
+    fn place(&self) -> Result<Place<'_>, ApiError> {
+        let place = Place(&self.writing.waiting);
+        if self.writing.waiting.fetch_add(1, Ordering::Relaxed) >= MOST_WAITING {
+            return Err(ApiError::new(ErrorCode::Overloaded, format!("{MOST_WAITING} texts are being written already."))
+                .hint("Wait a few seconds, then try again."));
+        }
+        Ok(place)
+    }
+
+    fn plan_writing(&self, home: &Home, settings: &Settings, mut request: WriteRequest) -> Result<Plan, ApiError> {
+        let mut faults = Vec::new();
+        let mut hint = None;
+        let mut fault = |field: &str, message: String| faults.push(FieldFault { field: field.to_owned(), message });
+        if StoryFormat::plain(&request.prompt).is_empty() && request.continue_from.is_none() {
+            fault("prompt", "The prompt is empty.".to_owned());
+            hint = Some("Type what the story should be about, in a few words.".to_owned());
+        }
+        if let Err(error) = request.genres.checked() {
+            error.detail.into_iter().for_each(|one| fault(&one.field, one.message));
+            hint = hint.or(error.hint);
+        }
+        let n = request.n.unwrap_or(settings.candidates);
+        if !(1..=16).contains(&n) {
+            fault("n", format!("{n} candidates were asked for; it must be 1 to 16."));
+        }
+        let max_tokens = request.max_tokens.unwrap_or(settings.max_tokens);
+        if !(1..=900).contains(&max_tokens) {
+            fault("max_tokens", format!("The length is {max_tokens} tokens; it must be 1 to 900."));
+        }
+        let temperature = request.temperature.unwrap_or(settings.temperature);
+        if !(0.0..=2.0).contains(&temperature) {
+            fault("temperature", format!("Creativity is {temperature}; it must be 0 to 2."));
+        }
+        let choices = request.adapters.as_deref().unwrap_or_default();
+        if choices.len() > 1 {
+            fault("adapters", "Only one soft prompt can be used at a time.".to_owned());
+        }
+        for choice in choices.iter().filter(|choice| !(0.0..=2.0).contains(&choice.strength)) {
+            fault("adapters", format!("The strength of {} is {}; it must be 0 to 2.", choice.id, choice.strength));
+        }
+        if !faults.is_empty() {
+            let error = ApiError::fields(faults);
+            return Err(match hint {
+                Some(hint) => error.hint(hint),
+                None => error.hint("Change the values named, then write again."),
+            });
+        }
+        let base_id = self.base_id(request.base.as_ref())?;
+        let base = self.base(&base_id)?;
+        let mut notices = Vec::new();
+        let members = self.members(home, &base_id, &base, request.adapters.as_deref(), n as usize, &mut notices)?;
+        let continued = match &request.continue_from {
+            Some(id) => self.text_to_continue(home, id, &mut request)?,
+            None => String::new(),
+        };
+        let seed = request.seed.unwrap_or_else(fresh_seed);
+        request.n = Some(n);
+        request.max_tokens = Some(max_tokens);
+        request.temperature = Some(temperature);
+        request.seed = Some(seed);
+        let room = base.config().context.saturating_sub(members.iter().filter_map(|member| member.soft_prompt.as_ref()).map(|one| one.tokens).max().unwrap_or(0));
+        let (prompt, max_tokens) = fit(&base, &request, &continued, room, max_tokens as usize, &mut notices)?;
+        Ok(Plan { request, base, members, prompt, max_tokens, continued, seed, notices })
+    }
+
+    /// Who writes: the adapters asked for, or the active one with the plain base beside it, or the plain base.
+    fn members(
+        &self,
+        home: &Home,
+        base_id: &BaseId,
+        base: &LanguageModel,
+        choices: Option<&[AdapterChoice]>,
+        n: usize,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Vec<Member>, ApiError> {
+        let plain = || Member { name: base_id.to_string(), soft_prompt: None, strength: 0.0 };
+        let with = |adapter: &Adapter, strength: f64| -> Result<Member, ApiError> {
+            let soft_prompt = self.soft_prompt(&adapter.id, &home.folder.root().join(&adapter.path))?;
+            if soft_prompt.hidden != base.config().hidden {
+                return Err(ApiError::new(ErrorCode::InvalidInput, format!("The adapter {} was trained on another base.", adapter.name))
+                    .hint("Choose an adapter of this base, or write with the plain base."));
+            }
+            Ok(Member { name: format!("{base_id} + {}", adapter.name), soft_prompt: Some(soft_prompt), strength })
+        };
+        if let Some(choices) = choices {
+            let Some(choice) = choices.first() else {
+                return Ok((0..n).map(|_| plain()).collect());
+            };
+            let adapter = home.store.adapter(&choice.id)?;
+            return (0..n).map(|_| with(&adapter, choice.strength)).collect();
+        }
+        let active = home.store.active_adapters(base_id)?;
+        let Some(adapter) = active.first() else {
+            return Ok((0..n).map(|_| plain()).collect());
+        };
+        // An active adapter that cannot be read must not keep the person from writing.
+        if let Err(error) = with(adapter, adapter.strength) {
+            notices.push(Notice {
+                code: NoticeCode::AdapterSkipped,
+                message: format!("The adapter {} could not be used: {} The plain base wrote instead.", adapter.name, error.message),
+            });
+            return Ok((0..n).map(|_| plain()).collect());
+        }
+        (0..n).map(|index| if index % PLAIN_SHARE == PLAIN_SHARE - 1 { Ok(plain()) } else { with(adapter, adapter.strength) }).collect()
+    }
+
+    fn text_to_continue(&self, home: &Home, id: &CandidateId, request: &mut WriteRequest) -> Result<String, ApiError> {
+        let StoredCandidate { candidate, request: original, .. } = home.store.candidate(id)?;
+        if StoryFormat::plain(&request.prompt).is_empty() {
+            request.prompt = original.prompt;
+        }
+        if request.genres.0.is_empty() {
+            request.genres = original.genres;
+        }
+        request.style = request.style.or(original.style);
+        Ok(candidate.feedback.and_then(|feedback| feedback.edited_text).unwrap_or(candidate.text))
+    }
+
+    fn compute(
+        &self,
+        home: &Home,
+        settings: &Settings,
+        id: &GenerationId,
+        plan: Plan,
+        flag: &AtomicBool,
+        on_event: &mut dyn FnMut(WriteEvent),
+    ) -> Result<WriteResult, ApiError> {
+        let started = Instant::now();
+        let waiting_for_text = self.writing.gate.enter();
+        let turn = lock(&self.writing.turn);
+        let sampler = |index: usize| Sampler {
+            temperature: plan.request.temperature.unwrap_or(settings.temperature) as f32,
+            top_k: settings.top_k as usize,
+            top_p: settings.top_p as f32,
+            min_p: settings.min_p as f32,
+            repetition_penalty: settings.repetition_penalty as f32,
+            seed: candidate_seed(plan.seed, index),
+        };
+        let specs = plan.members.iter().enumerate().map(|(index, member)| MemberSpec {
+            sampler: sampler(index),
+            soft_prompt: member.soft_prompt.clone(),
+            strength: member.strength as f32,
+        });
+        let generate = Generate {
+            prompt: plan.prompt.clone(),
+            members: specs.collect(),
+            max_tokens: plan.max_tokens,
+            stop: StoryFormat::stop(plan.base.tokenizer()),
+        };
+        let mut first_token = None;
+        let completions = plan.base.generate(&generate, flag, &mut |token| {
+            first_token.get_or_insert_with(|| started.elapsed());
+            if !token.text.is_empty() {
+                on_event(WriteEvent::Token { index: token.candidate as u32, text: token.text.to_owned() });
+            }
+        })?;
+        drop((turn, waiting_for_text));
+        let seconds = started.elapsed().as_secs_f64();
+        let tokens: usize = completions.iter().map(|one| one.token_ids.len()).sum();
+        let mut result = WriteResult {
+            generation_id: id.clone(),
+            chosen: CandidateId::fresh(),
+            candidates: Vec::new(),
+            seed: plan.seed,
+            seconds,
+            first_token_seconds: first_token.map_or(seconds, |elapsed| elapsed.as_secs_f64()),
+            tokens_per_second: tokens as f64 / seconds.max(1e-6),
+            notices: plan.notices.clone(),
+            explore_pair: None,
+        };
+        let candidates = self.judge(settings, &plan, completions);
+        for (index, candidate) in candidates.iter().enumerate() {
+            on_event(WriteEvent::Candidate { index: index as u32, candidate: Box::new(candidate.clone()) });
+        }
+        result.explore_pair = self.explore(settings, &plan, &candidates);
+        result.candidates = candidates;
+        result.candidates.sort_by_key(|candidate| candidate.rank);
+        if let Some(winner) = result.candidates.first() {
+            result.chosen = winner.id.clone();
+        }
+        home.store.finish_generation(&result)?;
+        on_event(WriteEvent::Chosen { result: Box::new(result.clone()) });
+        Ok(result)
+    }
+
+    /// Scores every text, takes the vote, and returns the candidates in the order of writing with their ranks.
+    fn judge(&self, settings: &Settings, plan: &Plan, completions: Vec<Completion>) -> Vec<Candidate> {
+        let taste = self.confident_taste();
+        let texts: Vec<String> = completions.iter().map(|one| format!("{}{}", plan.continued, one.text)).collect();
+        let mut scores: Vec<Scores> = completions
+            .iter()
+            .enumerate()
+            .map(|(index, one)| {
+                let others: Vec<&str> = texts.iter().enumerate().filter(|(other, _)| *other < index).map(|(_, text)| text.as_str()).collect();
+                let mean_logprob = mean(&one.logprobs);
+                let quality = taste::quality(&taste::QualityInput {
+                    prompt: &plan.request.prompt,
+                    text: &texts[index],
+                    finish: one.finish,
+                    mean_logprob,
+                    genres: &plan.request.genres,
+                    style: plan.request.style,
+                    others: &others,
+                });
+                Scores {
+                    taste: taste.as_ref().map(|taste| taste.predict(&texts[index]).probability),
+                    quality: quality.score,
+                    on_prompt: taste::on_prompt(&plan.request.prompt, &texts[index]),
+                    fluency: taste::fluency(mean_logprob.unwrap_or(-10.0), taste::repetition(&texts[index])),
+                    genre: taste::genre_fit(&plan.request.genres, &texts[index]),
+                    total: 0.0,
+                    quality_parts: quality.parts,
+                }
+            })
+            .collect();
+        let order = taste::vote(&mut scores, &taste::VoteWeights::from(settings));
+        let mut rank = vec![0; scores.len()];
+        for (place, index) in order.iter().enumerate() {
+            rank[*index] = place as u32 + 1;
+        }
+        let continued_chars = plan.continued.chars().count() as u32;
+        completions
+            .into_iter()
+            .zip(texts)
+            .zip(scores)
+            .enumerate()
+            .map(|(index, ((one, text), scores))| Candidate {
+                id: CandidateId::fresh(),
+                text,
+                continued_chars,
+                member: plan.members[index].name.clone(),
+                finish_reason: one.finish,
+                tokens: one.token_ids.len() as u32,
+                rank: rank[index],
+                scores,
+                feedback: None,
+            })
+            .collect()
+    }
+
+    /// Now and then, the two candidates whose comparison taste would learn most from.
+    fn explore(&self, settings: &Settings, plan: &Plan, candidates: &[Candidate]) -> Option<(CandidateId, CandidateId)> {
+        let wanted = match plan.request.explore {
+            Some(asked) => asked,
+            // Decided by the seed, so that a repeated generation repeats in this too.
+            None => settings.explore && candidate_seed(plan.seed, usize::MAX) % EXPLORE_EVERY == 0,
+        };
+        let taste = self.any_taste().filter(|_| wanted)?;
+        let texts: Vec<&str> = candidates.iter().map(|one| one.text.as_str()).collect();
+        let (a, b) = taste.most_informative_pair(&texts)?;
+        Some((candidates[a].id.clone(), candidates[b].id.clone()))
+    }
+
+    /// The active adapters of the built-in base, for the status line.
+    pub(crate) fn active(&self) -> Result<Vec<Adapter>, ApiError> {
+        Ok(self.adapters(Nothing {})?.into_iter().filter(|adapter| adapter.state == AdapterState::Active).collect())
+    }
+}
+
+/// Gives a waiting generation's place back, however it ends.
+struct Place<'a>(&'a AtomicU32);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Builds the prompt tokens so that they, the continued text and some room for the story fit the context, and says what
+/// was cut: the end of a long prompt, the beginning of a long text that is continued.
+fn fit(
+    base: &LanguageModel,
+    request: &WriteRequest,
+    continued: &str,
+    room: usize,
+    max_tokens: usize,
+    notices: &mut Vec<Notice>,
+) -> Result<(Vec<u32>, usize), ApiError> {
+    let tokenizer = base.tokenizer();
+    let frame = tokenizer.encode(&StoryFormat::prompt_text(&request.genres, request.style, "")).len();
+    let reserve = ROOM_FOR_STORY.min(max_tokens);
+    let mut prompt = StoryFormat::plain(&request.prompt);
+    let most = room.saturating_sub(frame + reserve);
+    let ids = tokenizer.encode(&prompt);
+    if ids.len() > most {
+        let kept = tokenizer.decode(&ids[..most]).trim_end_matches('\u{fffd}').trim_end().to_owned();
+        let cut: String = prompt.get(kept.len().min(prompt.len())..).unwrap_or_default().trim().to_owned();
+        notices.push(Notice {
+            code: NoticeCode::PromptCut,
+            message: format!(
+                "Your prompt is longer than this base can read. Its last {} words were cut, from \"{}\" on.",
+                cut.split_whitespace().count(),
+                opening(&cut, 60)
+            ),
+        });
+        prompt = kept;
+    }
+    let mut tokens = tokenizer.encode(&StoryFormat::prompt_text(&request.genres, request.style, &prompt));
+    let story = tokenizer.encode(&StoryFormat::plain_continued(continued));
+    let space = room.saturating_sub(tokens.len() + reserve);
+    if story.len() > space {
+        let lost = story.len() - space;
+        notices.push(Notice {
+            code: NoticeCode::ContinuationCut,
+            message: format!("The text is longer than this base can read at once; its first {lost} tokens were not read. They stay in the text."),
+        });
+    }
+    tokens.extend_from_slice(&story[story.len().saturating_sub(space)..]);
+    let left = room.saturating_sub(tokens.len());
+    if left == 0 {
+        return Err(ApiError::new(ErrorCode::TooLarge, "The prompt leaves no room for a story.").hint("Shorten the prompt."));
+    }
+    if left < max_tokens {
+        notices.push(Notice {
+            code: NoticeCode::LengthCut,
+            message: format!("Only {left} tokens are left for the story after your prompt; {max_tokens} were asked for."),
+        });
+    }
+    Ok((tokens, left.min(max_tokens)))
+}
+
+/// The first characters of a text, on one line.
+pub(crate) fn opening(text: &str, most: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", line[..end].trim_end()),
+        None => line,
+    }
+}
+
+pub(crate) fn mean(values: &[f32]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().map(|value| f64::from(*value)).sum::<f64>() / values.len() as f64)
+}
+
+/// A seed of its own for each candidate (SplitMix64's finaliser, Steele et al. 2014), so that neighbours do not correlate.
+pub(crate) fn candidate_seed(seed: u32, index: usize) -> u64 {
+    let mut mixed = (u64::from(seed) << 32 | index as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// A seed nobody asked for: reported, so that the text can be repeated.
+fn fresh_seed() -> u32 {
+    let id = GenerationId::fresh();
+    let hash = crate::folder::sha256_hex(id.as_str().as_bytes());
+    u32::from_str_radix(&hash[..8], 16).unwrap_or(1) & 0x7fff_ffff
+}
