@@ -1,3 +1,13 @@
 //! Numeric hot paths on slices, with SIMD dispatch; knows no model
 
+pub mod attention;
+pub mod elementwise;
+pub mod isa;
+pub mod matmul;
+pub mod packed;
+pub mod pool;
+mod scratch;
+mod simd;
+#[cfg(target_arch = "x86_64")]
+mod simd_x86;
 pub mod train;
