@@ -63,3 +63,25 @@ pub(crate) fn migrate(connection: &mut Connection, migrations: &[Migration]) -> 
     }
     Ok(())
 }
+
+/// Compares the tables of an existing database with those that its version should have: a damaged name would otherwise come up
+/// much later, as a query that fails.
+///
+/// # Errors
+/// `Damaged` when they differ.
+pub(crate) fn check_schema(connection: &Connection, migrations: &'static [Migration]) -> Result<()> {
+    let found = version(connection)?;
+    let model = Connection::open_in_memory()?;
+    for migration in migrations.iter().filter(|migration| migration.version <= found) {
+        for statements in migration.statements {
+            model.execute_batch(statements)?;
+        }
+    }
+    if schema(connection)? == schema(&model)? { Ok(()) } else { Err(StoreError::damaged("its tables are not those of its version")) }
+}
+
+fn schema(connection: &Connection) -> Result<Vec<(String, String, Option<String>)>> {
+    let sql = "SELECT name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
+    let mut query = connection.prepare(sql)?;
+    Ok(query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect::<rusqlite::Result<_>>()?)
+}

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// SQLite before this one can damage a database in WAL mode (WAL-reset bug).
 const OLDEST_SQLITE: i32 = 3_051_003;
 
+/// Above this size, only the quick check is made at the start.
+const THOROUGH_CHECK_BYTES: u64 = 256 << 20;
+
 /// How long a write waits for another program's write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -95,7 +98,8 @@ fn open(data_dir: &Path, options: &Options) -> Result<(Store, OpenReport)> {
         writer.pragma_update(None, "max_page_count", pages)?;
     }
     if !created {
-        check(&writer)?;
+        check(&writer, fs::metadata(&path)?.len())?;
+        migration::check_schema(&writer, options.migrations)?;
     }
     let found = migration::version(&writer)?;
     let outdated = (1..supported).contains(&found);
@@ -156,9 +160,15 @@ fn prepare(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Whether every page and every row can be read. `quick_check` leaves out only the comparison of indexes with their tables.
-fn check(connection: &Connection) -> Result<()> {
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+/// Whether every page and every row can be read and, in a database of usual size, whether the indexes match their tables:
+/// that takes about 1 ms per MB (118 MB: 0.1 s quick, 0.13 to 0.2 s in full), and a start should not wait long for it.
+fn check(connection: &Connection, bytes: u64) -> Result<()> {
+    let thorough = bytes <= THOROUGH_CHECK_BYTES;
+    verdict(connection, if thorough { "PRAGMA integrity_check(1)" } else { "PRAGMA quick_check(1)" })
+}
+
+fn verdict(connection: &Connection, pragma: &str) -> Result<()> {
+    let verdict: String = connection.query_row(pragma, [], |row| row.get(0))?;
     if verdict == "ok" { Ok(()) } else { Err(StoreError::damaged(verdict)) }
 }
 
@@ -179,13 +189,11 @@ fn reader(path: &Path) -> Result<Connection> {
 }
 
 impl Store {
-    /// Whether the whole file is in order, indexes included; slower than the check at the start.
+    /// Whether the whole file is in order, indexes included.
     ///
     /// # Errors
     /// `Damaged` with what was found first.
     pub fn check_integrity(&self) -> Result<()> {
-        let connection = lock(&self.writer);
-        let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-        if verdict == "ok" { Ok(()) } else { Err(StoreError::damaged(verdict)) }
+        verdict(&lock(&self.writer), "PRAGMA integrity_check(1)")
     }
 }

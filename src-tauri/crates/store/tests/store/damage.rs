@@ -1,0 +1,144 @@
+//! Flipped bytes (R5): found, or harmless; never a panic.
+
+use crate::sample::{adapter, feedback, job, metric, open, run, write};
+use domain::{ApiError, Draft, ErrorCode, Priority, Settings, TasteSummary, Theme};
+use std::fs;
+use std::path::Path;
+use store::{Result, Store, StoreError};
+
+/// Reads everything there is, through every kind of query.
+fn read_all(store: &Store) -> Result<()> {
+    for item in store.generations(1000, None, Some("x"))?.items {
+        store.generation(&item.generation_id)?;
+    }
+    store.feedback_for_taste()?;
+    store.liked_texts()?;
+    store.newest_taste()?;
+    store.settings()?;
+    store.draft()?;
+    store.jobs(100)?;
+    for run in store.runs(100)? {
+        store.metrics(&run.run_id, None)?;
+    }
+    store.adapters()?;
+    store.changes_after(0, 1000)?;
+    Ok(())
+}
+
+fn fill(store: &Store) {
+    for number in 0..20 {
+        write(store, &format!("gen_{number}"), "x marks the spot");
+        store.add_feedback(&feedback(&format!("f{number}"), &format!("gen_{number}-a"), 1, None)).unwrap();
+    }
+    store.save_taste("{}", &TasteSummary::default()).unwrap();
+    store.save_settings(&Settings { theme: Theme::Dark, ..Settings::default() }).unwrap();
+    store.save_draft(&Draft { json: "{}".into() }).unwrap();
+    store.enqueue(&job("job_1", Priority::Normal), &run("run_1")).unwrap();
+    store.append_metrics(&"run_1".into(), &(1..50).map(metric).collect::<Vec<_>>()).unwrap();
+    store.insert_adapter(&adapter("ad_1", Some("run_1"))).unwrap();
+}
+
+/// Opens a folder whose file was damaged and reads it; answers what was found, if anything.
+fn try_out(folder: &Path) -> Option<StoreError> {
+    let store = match Store::open(folder) {
+        Ok((store, _)) => store,
+        Err(error) => return Some(error),
+    };
+    store.mark_interrupted_at_start().and_then(|_| read_all(&store)).err()
+}
+
+/// Marsaglia's xorshift32: the same offsets in every run.
+fn next(state: &mut u32) -> u32 {
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    *state
+}
+
+fn flip(wal: bool) {
+    let (folder, store) = open();
+    fill(&store);
+    let name = if wal { "inkling.db-wal" } else { "inkling.db" };
+    let whole = if wal { fs::read(folder.path().join("inkling.db")).unwrap() } else { Vec::new() };
+    if !wal {
+        store.close().unwrap();
+    }
+    let bytes = fs::read(folder.path().join(name)).unwrap();
+    let (mut state, mut found, mut harmless) = (0x1234_5678, 0, 0);
+    for _ in 0..100 {
+        let mut damaged = bytes.clone();
+        let offset = next(&mut state) as usize % damaged.len();
+        damaged[offset] ^= (next(&mut state) % 255 + 1) as u8;
+        let other = tempfile::tempdir().unwrap();
+        if wal {
+            fs::write(other.path().join("inkling.db"), &whole).unwrap();
+        }
+        fs::write(other.path().join(name), damaged).unwrap();
+        match try_out(other.path()) {
+            None => harmless += 1,
+            Some(StoreError::Damaged { .. } | StoreError::Newer { .. }) => found += 1,
+            Some(error) => panic!("offset {offset}: {error:?} does not say that the data is damaged"),
+        }
+    }
+    println!("R5: {name} of {} bytes, 100 flipped bytes: {found} found, {harmless} harmless", bytes.len());
+    assert!(found > 0 || wal, "flipped bytes in pages are found; a log is cut at the first frame whose checksum is wrong");
+}
+
+#[test]
+fn a_flipped_byte_in_the_database_is_found_or_harmless() {
+    flip(false);
+}
+
+#[test]
+fn a_flipped_byte_in_the_log_is_found_or_harmless() {
+    flip(true);
+}
+
+#[test]
+fn a_damaged_database_offers_the_newest_whole_backup_and_it_restores() {
+    let (folder, store) = open();
+    write(&store, "gen_1", "old");
+    store.keep_backup(5).unwrap();
+    write(&store, "gen_2", "newer");
+    let good = store.keep_backup(5).unwrap();
+    write(&store, "gen_3", "newest");
+    let spoilt = store.keep_backup(5).unwrap();
+    store.close().unwrap();
+    fs::write(&spoilt, "not a database at all, though its name says so").unwrap();
+    let path = folder.path().join(Store::FILE_NAME);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096..8192].fill(0xA5);
+    fs::write(&path, &bytes).unwrap();
+
+    let error = Store::open(folder.path()).err().unwrap();
+    let StoreError::Damaged { backup: Some(offered), .. } = &error else { panic!("{error:?}") };
+    assert_eq!(offered, &good);
+    assert_eq!(fs::read(&path).unwrap(), bytes, "looking changes nothing");
+    let shown = ApiError::from(error);
+    assert_eq!(shown.code, ErrorCode::Damaged);
+    assert!(shown.hint.unwrap().contains(&good.display().to_string()));
+
+    let aside = Store::restore(folder.path(), &good).unwrap();
+    assert_eq!(fs::read(aside.join(Store::FILE_NAME)).unwrap(), bytes, "the damaged file is kept");
+    let (store, _) = Store::open(folder.path()).unwrap();
+    assert_eq!(store.generations(10, None, None).unwrap().items.len(), 2);
+    assert!(Store::restore(folder.path(), &spoilt).is_err(), "a damaged backup is not put in place");
+}
+
+#[test]
+fn an_empty_or_foreign_file_in_its_place_is_not_taken_for_a_first_start() {
+    let (folder, store) = open();
+    write(&store, "gen_1", "x");
+    store.keep_backup(1).unwrap();
+    store.close().unwrap();
+    fs::write(folder.path().join(Store::FILE_NAME), "").unwrap();
+    assert!(matches!(Store::open(folder.path()), Err(StoreError::Damaged { backup: Some(_), .. })));
+    fs::write(folder.path().join(Store::FILE_NAME), "hello".repeat(1000)).unwrap();
+    assert!(matches!(Store::open(folder.path()), Err(StoreError::Damaged { .. })));
+
+    let other = tempfile::tempdir().unwrap();
+    let raw = rusqlite::Connection::open(other.path().join(Store::FILE_NAME)).unwrap();
+    raw.execute_batch("CREATE TABLE somebody_elses (id INTEGER)").unwrap();
+    drop(raw);
+    assert!(matches!(Store::open(other.path()), Err(StoreError::Damaged { backup: None, .. })));
+}
