@@ -1,0 +1,4 @@
+//! Tests of the crate `kernels`.
+
+#[path = "kernels/inference.rs"]
+mod inference;
