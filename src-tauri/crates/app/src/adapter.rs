@@ -93,7 +93,9 @@ impl App {
         let bytes = std::fs::read(&weights).map_err(|error| folder::storage(&weights, &error))?;
         let given = import.name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
         let adapter = Adapter {
-            name: given.or_else(|| from.file_name().map(|name| name.to_string_lossy().into_owned())).unwrap_or_else(|| "Imported".to_owned()),
+            name: given
+                .or_else(|| from.file_name().map(|name| name.to_string_lossy().into_owned()))
+                .unwrap_or_else(|| "Imported".to_owned()),
             kind: AdapterKind::SoftPrompt,
             state: AdapterState::Trial,
             base,

@@ -89,7 +89,10 @@ fn plot<B: DrawingBackend>(run: &Run, metrics: &[Metric], area: DrawingArea<B, p
         let legend = |color: RGBColor| move |(x, y): (i32, i32)| PathElement::new(vec![(x, y), (x + 28, y)], color.stroke_width(3));
         chart.draw_series(LineSeries::new(train.iter().copied(), ACCENT.stroke_width(3)))?.label("training").legend(legend(ACCENT));
         if !heldout.is_empty() {
-            chart.draw_series(DashedLineSeries::new(heldout.iter().copied(), 8, 6, SOFT.stroke_width(3)))?.label("held out").legend(legend(SOFT));
+            chart
+                .draw_series(DashedLineSeries::new(heldout.iter().copied(), 8, 6, SOFT.stroke_width(3)))?
+                .label("held out")
+                .legend(legend(SOFT));
         }
         chart.configure_series_labels().background_style(PAPER).border_style(LINE).label_font((FACE, 18).into_font().color(&INK)).draw()?;
         area.present()

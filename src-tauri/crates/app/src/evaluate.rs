@@ -202,10 +202,14 @@ fn decide(verdict: &Verdict, by_taste: bool, opponent: &str) -> (bool, String) {
         return (false, format!("{against}, but its language became less natural (perplexity +{worse}). It stays on trial."));
     }
     if verdict.diversity_ratio < LEAST_VARIETY {
-        return (false, format!("{against}, but its texts became less varied ({} of before). It stays on trial.", percent(verdict.diversity_ratio)));
+        return (
+            false,
+            format!("{against}, but its texts became less varied ({} of before). It stays on trial.", percent(verdict.diversity_ratio)),
+        );
     }
     if !by_taste {
-        let reason = format!("{against}, by the quality rules only: there is no taste to judge with yet. Keep it if you like what it writes.");
+        let reason =
+            format!("{against}, by the quality rules only: there is no taste to judge with yet. Keep it if you like what it writes.");
         return (false, reason);
     }
     if verdict.low <= 0.5 {

@@ -24,8 +24,7 @@ pub fn data_folder() -> Result<PathBuf, ApiError> {
         }
     }
     set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share"))).map(|base| base.join("inkling")).ok_or_else(|| {
-        ApiError::new(ErrorCode::Storage, "There is no home folder to keep your texts in.")
-            .hint("Set INKLING_HOME to a folder of yours.")
+        ApiError::new(ErrorCode::Storage, "There is no home folder to keep your texts in.").hint("Set INKLING_HOME to a folder of yours.")
     })
 }
 
@@ -120,13 +119,8 @@ impl FolderLock {
     /// Takes the lock without waiting. The operating system releases it when the process ends, however it ends.
     pub fn take(folder: &DataFolder) -> Result<Taken, ApiError> {
         let path = folder.lock_file();
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| storage(&path, &error))?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(|error| storage(&path, &error))?;
         match file.try_lock() {
             Ok(()) => {
                 let holder = Holder { pid: std::process::id(), socket: folder.socket() };

@@ -40,8 +40,10 @@ fn check_target(old: &Home, to: &Path) -> Result<(), ApiError> {
         return refuse("The new folder may not lie inside the old one, or the old one inside it.");
     }
     match std::fs::read_dir(to) {
-        Ok(mut entries) if entries.next().is_some() => refuse("That folder is not empty."),
-        Ok(_) => Ok(()),
+        Ok(mut entries) => match entries.next() {
+            Some(_) => refuse("That folder is not empty."),
+            None => Ok(()),
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(folder::storage(to, &error)),
     }

@@ -4,8 +4,8 @@ use crate::base::BUILT_IN;
 use crate::dataset::{FrozenDataset, LikedExample};
 use crate::{App, available_mb, worker};
 use domain::{
-    ApiError, BaseId, ErrorCode, FieldFault, HyperparameterChoice, Hyperparameters, Job, JobId, JobKind, JobState, Objective,
-    Priority, Recipe, Run, RunId, RunStatus, Settings, Timestamp, TrainQueued, TrainRequest, TrainingPlan,
+    ApiError, BaseId, ErrorCode, FieldFault, HyperparameterChoice, Hyperparameters, Job, JobId, JobKind, JobState, Objective, Priority,
+    Recipe, Run, RunId, RunStatus, Settings, Timestamp, TrainQueued, TrainRequest, TrainingPlan,
 };
 use training::SoftPromptConfig;
 
@@ -149,7 +149,10 @@ impl App {
                 .hint("Choose a smaller batch or shorter texts, close other programs, or raise the memory budget in Settings."),
             ));
         }
-        let busy = self.jobs(domain::Limit { limit: Some(200) })?.into_iter().find(|job| matches!(job.state, JobState::Queued | JobState::Running));
+        let busy = self
+            .jobs(domain::Limit { limit: Some(200) })?
+            .into_iter()
+            .find(|job| matches!(job.state, JobState::Queued | JobState::Running));
         Ok(busy.map(|job| {
             ApiError::new(ErrorCode::Conflict, format!("A training is already {}: {}.", worker::state_in_words(job.state), job.title))
                 .hint("Wait until it ends, or cancel it under Activity.")

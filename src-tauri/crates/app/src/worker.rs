@@ -3,8 +3,8 @@
 use crate::dataset::FrozenDataset;
 use crate::{App, Home, evaluate, folder, lock, memory, train};
 use domain::{
-    Adapter, AdapterId, AdapterKind, AdapterState, ApiError, BaseId, Change, ErrorCode, Job, JobId, JobState, Metric, Phase, Run, RunStatus,
-    Timestamp,
+    Adapter, AdapterId, AdapterKind, AdapterState, ApiError, BaseId, Change, ErrorCode, Job, JobId, JobState, Metric, Phase, Run,
+    RunStatus, Timestamp,
 };
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, Weak};
@@ -55,11 +55,7 @@ impl Worker {
     }
 
     /// Tokens a second that training reaches here; measured once, in under a second.
-    pub fn training_speed(
-        &self,
-        base: impl FnOnce() -> Result<TrainableLlama, ApiError>,
-        threads: usize,
-    ) -> Result<f64, ApiError> {
+    pub fn training_speed(&self, base: impl FnOnce() -> Result<TrainableLlama, ApiError>, threads: usize) -> Result<f64, ApiError> {
         let mut speed = lock(&self.speed);
         if let Some(known) = *speed {
             return Ok(known);
@@ -113,7 +109,8 @@ fn work(app: &Weak<App>) {
         }
         let mut queue = lock(&app.worker.queue);
         if !queue.woken && !queue.stopping {
-            queue = app.worker.changed.wait_timeout(queue, IDLE_INTERVAL).map_or_else(|poisoned| poisoned.into_inner().0, |(queue, _)| queue);
+            queue =
+                app.worker.changed.wait_timeout(queue, IDLE_INTERVAL).map_or_else(|poisoned| poisoned.into_inner().0, |(queue, _)| queue);
         }
         queue.woken = false;
     }

@@ -2,8 +2,8 @@
 
 use crate::{App, Home, lock};
 use domain::{
-    Adapter, AdapterChoice, AdapterState, ApiError, BaseId, Candidate, CandidateId, Done, ErrorCode, FieldFault, GenerationId, GenerationRef,
-    Notice, NoticeCode, Nothing, Scores, Settings, WriteEvent, WriteRequest, WriteResult,
+    Adapter, AdapterChoice, AdapterState, ApiError, BaseId, Candidate, CandidateId, Done, ErrorCode, FieldFault, GenerationId,
+    GenerationRef, Nothing, Notice, NoticeCode, Scores, Settings, WriteEvent, WriteRequest, WriteResult,
 };
 use model::{Completion, Generate, LanguageModel, MemberSpec, Sampler, SoftPrompt, StoryFormat};
 use std::collections::HashMap;
@@ -145,8 +145,8 @@ impl App {
         let base = self.base(&base_id)?;
         let mut notices = Vec::new();
         let members = self.members(home, &base_id, &base, request.adapters.as_deref(), n as usize, &mut notices)?;
-        let continued = match &request.continue_from {
-            Some(id) => self.text_to_continue(home, id, &mut request)?,
+        let continued = match request.continue_from.clone() {
+            Some(id) => self.text_to_continue(home, &id, &mut request)?,
             None => String::new(),
         };
         let seed = request.seed.unwrap_or_else(fresh_seed);
@@ -154,7 +154,10 @@ impl App {
         request.max_tokens = Some(max_tokens);
         request.temperature = Some(temperature);
         request.seed = Some(seed);
-        let room = base.config().context.saturating_sub(members.iter().filter_map(|member| member.soft_prompt.as_ref()).map(|one| one.tokens).max().unwrap_or(0));
+        let room = base
+            .config()
+            .context
+            .saturating_sub(members.iter().filter_map(|member| member.soft_prompt.as_ref()).map(|one| one.tokens).max().unwrap_or(0));
         let (prompt, max_tokens) = fit(&base, &request, &continued, room, max_tokens as usize, &mut notices)?;
         Ok(Plan { request, base, members, prompt, max_tokens, continued, seed, notices })
     }
@@ -209,7 +212,9 @@ impl App {
             request.genres = original.genres;
         }
         request.style = request.style.or(original.style);
-        Ok(candidate.feedback.and_then(|feedback| feedback.edited_text).unwrap_or(candidate.text))
+        let mut text = candidate.feedback.and_then(|feedback| feedback.edited_text).unwrap_or(candidate.text);
+        text.truncate(text.trim_end().len());
+        Ok(text)
     }
 
     fn compute(
@@ -287,7 +292,8 @@ impl App {
             .iter()
             .enumerate()
             .map(|(index, one)| {
-                let others: Vec<&str> = texts.iter().enumerate().filter(|(other, _)| *other < index).map(|(_, text)| text.as_str()).collect();
+                let others: Vec<&str> =
+                    texts.iter().enumerate().filter(|(other, _)| *other < index).map(|(_, text)| text.as_str()).collect();
                 let mean_logprob = mean(&one.logprobs);
                 let quality = taste::quality(&taste::QualityInput {
                     prompt: &plan.request.prompt,
@@ -339,7 +345,7 @@ impl App {
         let wanted = match plan.request.explore {
             Some(asked) => asked,
             // Decided by the seed, so that a repeated generation repeats in this too.
-            None => settings.explore && candidate_seed(plan.seed, usize::MAX) % EXPLORE_EVERY == 0,
+            None => settings.explore && candidate_seed(plan.seed, u32::MAX as usize).is_multiple_of(EXPLORE_EVERY),
         };
         let taste = self.any_taste().filter(|_| wanted)?;
         let texts: Vec<&str> = candidates.iter().map(|one| one.text.as_str()).collect();
@@ -392,13 +398,15 @@ fn fit(
         prompt = kept;
     }
     let mut tokens = tokenizer.encode(&StoryFormat::prompt_text(&request.genres, request.style, &prompt));
-    let story = tokenizer.encode(&StoryFormat::plain_continued(continued));
+    let story = tokenizer.encode(&StoryFormat::plain(continued));
     let space = room.saturating_sub(tokens.len() + reserve);
     if story.len() > space {
         let lost = story.len() - space;
         notices.push(Notice {
             code: NoticeCode::ContinuationCut,
-            message: format!("The text is longer than this base can read at once; its first {lost} tokens were not read. They stay in the text."),
+            message: format!(
+                "The text is longer than this base can read at once; its first {lost} tokens were not read. They stay in the text."
+            ),
         });
     }
     tokens.extend_from_slice(&story[story.len().saturating_sub(space)..]);

@@ -17,19 +17,48 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
 #[serde(tag = "change", content = "data", rename_all = "snake_case")]
 pub enum Change {
-    GenerationStored { generation_id: GenerationId },
-    GenerationRemoved { generation_id: GenerationId },
-    GenerationRestored { generation_id: GenerationId },
-    FeedbackStored { feedback_id: crate::FeedbackId, candidate_id: crate::CandidateId },
-    TasteTrained { summary: TasteSummary },
-    JobChanged { job: Box<Job> },
-    RunChanged { run: Box<Run> },
-    RunRemoved { run_id: RunId },
+    GenerationStored {
+        generation_id: GenerationId,
+    },
+    GenerationRemoved {
+        generation_id: GenerationId,
+    },
+    GenerationRestored {
+        generation_id: GenerationId,
+    },
+    FeedbackStored {
+        feedback_id: crate::FeedbackId,
+        candidate_id: crate::CandidateId,
+    },
+    TasteTrained {
+        summary: TasteSummary,
+    },
+    JobChanged {
+        job: Box<Job>,
+    },
+    RunChanged {
+        run: Box<Run>,
+    },
+    RunRemoved {
+        run_id: RunId,
+    },
     /// At most ten a second, in batches.
-    RunMetrics { run_id: RunId, metrics: Vec<Metric> },
-    RunCheckpoint { run_id: RunId, step: u32 },
-    AdapterChanged { adapter: Box<Adapter> },
-    AdapterRemoved { adapter_id: crate::AdapterId },
-    SettingsChanged { keys: Vec<String> },
+    RunMetrics {
+        run_id: RunId,
+        metrics: Vec<Metric>,
+    },
+    RunCheckpoint {
+        run_id: RunId,
+        step: u32,
+    },
+    AdapterChanged {
+        adapter: Box<Adapter>,
+    },
+    AdapterRemoved {
+        adapter_id: crate::AdapterId,
+    },
+    SettingsChanged {
+        keys: Vec<String>,
+    },
     DraftSaved,
 }

@@ -99,8 +99,9 @@ impl GenreMix {
         }
         let sum: f64 = self.0.values().sum();
         if !self.0.is_empty() && sum <= 0.0 {
-            return Err(ApiError::field("genres", "All genre sliders are at zero.")
-                .hint("Raise at least one genre, or choose \"Any genre\"."));
+            return Err(
+                ApiError::field("genres", "All genre sliders are at zero.").hint("Raise at least one genre, or choose \"Any genre\".")
+            );
         }
         Ok(Self(self.0.iter().filter(|(_, weight)| **weight > 0.0).map(|(genre, weight)| (*genre, weight / sum)).collect()))
     }

@@ -11,9 +11,17 @@ use specta::Type;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum SettingKind {
     Switch,
-    Integer { min: u32, max: u32 },
-    Number { min: f64, max: f64 },
-    Choice { options: Vec<String> },
+    Integer {
+        min: u32,
+        max: u32,
+    },
+    Number {
+        min: f64,
+        max: f64,
+    },
+    Choice {
+        options: Vec<String>,
+    },
     /// A folder on this machine; empty means none.
     Folder,
 }

@@ -156,10 +156,27 @@ pub enum Decision {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum TrainEvent {
-    Started { run_id: RunId, job_id: JobId, total_steps: u32, examples: u32, heldout: u32 },
-    Phase { run_id: RunId, phase: Phase, number: u8 },
-    Metric { run_id: RunId, #[serde(flatten)] metric: Metric },
-    Checkpoint { run_id: RunId, step: u32 },
+    Started {
+        run_id: RunId,
+        job_id: JobId,
+        total_steps: u32,
+        examples: u32,
+        heldout: u32,
+    },
+    Phase {
+        run_id: RunId,
+        phase: Phase,
+        number: u8,
+    },
+    Metric {
+        run_id: RunId,
+        #[serde(flatten)]
+        metric: Metric,
+    },
+    Checkpoint {
+        run_id: RunId,
+        step: u32,
+    },
     Finished {
         run_id: RunId,
         adapter_id: crate::AdapterId,
@@ -168,6 +185,13 @@ pub enum TrainEvent {
         peak_memory_mb: f64,
         verdict: Verdict,
     },
-    Failed { run_id: RunId, error: crate::ApiError },
-    Interrupted { run_id: RunId, step: u32, reason: String },
+    Failed {
+        run_id: RunId,
+        error: crate::ApiError,
+    },
+    Interrupted {
+        run_id: RunId,
+        step: u32,
+        reason: String,
+    },
 }

@@ -145,13 +145,26 @@ pub struct WriteResult {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum WriteEvent {
-    Started { generation_id: GenerationId, n: u32, seed: u32, notices: Vec<Notice> },
+    Started {
+        generation_id: GenerationId,
+        n: u32,
+        seed: u32,
+        notices: Vec<Notice>,
+    },
     /// More text of one candidate.
-    Token { index: u32, text: String },
+    Token {
+        index: u32,
+        text: String,
+    },
     /// A candidate is complete and scored.
-    Candidate { index: u32, candidate: Box<Candidate> },
+    Candidate {
+        index: u32,
+        candidate: Box<Candidate>,
+    },
     /// The vote is over; the same object that the non-streaming call returns.
-    Chosen { result: Box<WriteResult> },
+    Chosen {
+        result: Box<WriteResult>,
+    },
 }
 
 /// A generation as history lists it.

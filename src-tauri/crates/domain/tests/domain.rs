@@ -15,7 +15,8 @@ fn a_settings_update_lists_every_fault_at_once_and_applies_nothing() {
 #[test]
 fn a_settings_update_changes_only_what_it_names() {
     let settings = Settings::default();
-    let next = settings.merged(json!({ "theme": "dark", "softPromptConfidenceThreshold": 0.5 }).as_object().expect("an object")).expect("valid");
+    let next =
+        settings.merged(json!({ "theme": "dark", "softPromptConfidenceThreshold": 0.5 }).as_object().expect("an object")).expect("valid");
     assert_eq!(next.theme, Theme::Dark);
     assert_eq!(settings.changed_keys(&next), ["theme", "softPromptConfidenceThreshold"]);
 }

@@ -1,0 +1,126 @@
+use crate::{Desk, PROMPTS, short, training};
+use domain::*;
+use std::path::Path;
+
+#[test]
+fn liked_texts_train_a_soft_prompt_that_can_be_kept_and_undone() {
+    let desk = Desk::new();
+    desk.like(&PROMPTS);
+    let plan = desk.app.plan_training(training(12)).expect("a plan");
+    assert!(plan.ready, "{:?}", plan.blocked_by);
+    assert_eq!(plan.examples + plan.heldout, 8);
+    assert!(plan.heldout >= 1, "some prompts are kept back");
+    assert!(plan.estimated_seconds > 0.0 && plan.estimated_memory_mb > 0.0);
+    let events = desk.app.subscribe();
+    let queued = desk.app.train(training(12)).expect("queued");
+    let conflict = desk.app.train(training(12)).expect_err("one at a time");
+    assert_eq!(conflict.code, ErrorCode::Conflict);
+    let run = desk.ended(&queued.run_id);
+    assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
+    let metrics = desk.app.run_metrics(MetricsQuery { run_id: run.run_id.clone(), after: None }).expect("metrics").metrics;
+    assert_eq!(metrics.last().map(|metric| metric.step), Some(12), "the last step is always reported");
+    assert!(metrics.iter().any(|metric| metric.heldout_loss.is_some()));
+    let verdict = run.verdict.clone().expect("a verdict");
+    assert!(verdict.pairs == 60 && verdict.low <= verdict.win_rate && verdict.win_rate <= verdict.high);
+    assert!(!verdict.reason.is_empty());
+    let adapter_id = run.adapter_id.clone().expect("an adapter");
+    let run_folder = Path::new(&run.directory);
+    assert!(run_folder.join("training_run.json").is_file());
+    let latest = desk.folder.path().join("runs/latest").canonicalize().expect("latest leads to the run");
+    assert_eq!(latest, run_folder.canonicalize().expect("the run's folder"));
+    let adapter_folder = desk.folder.path().join("adapters").join(adapter_id.as_str());
+    assert!(adapter_folder.join("adapter_config.json").is_file() && adapter_folder.join("adapter_model.safetensors").is_file());
+
+    let members =
+        || -> Vec<String> { desk.app.write(short(PROMPTS[0], 1)).expect("written").candidates.into_iter().map(|one| one.member).collect() };
+    desk.app.decide(RunDecision { run_id: run.run_id.clone(), decision: Decision::Keep }).expect("kept");
+    assert!(members().iter().all(|member| member.contains("Soft prompt 1")), "kept: it writes the next text");
+    desk.app.decide(RunDecision { run_id: run.run_id.clone(), decision: Decision::Undo }).expect("undone");
+    assert!(members().iter().all(|member| member == "story"), "undone: it is gone from the next text");
+
+    let chart = |format| desk.app.run_chart(ChartQuery { run_id: run.run_id.clone(), format }).expect("a chart");
+    assert_eq!(chart(ChartFormat::Svg).mime, "image/svg+xml");
+    assert!(chart(ChartFormat::Png).base64.starts_with("iVBOR"), "a PNG in base64 starts with its signature");
+    let heard: Vec<Event> = events.try_iter().collect();
+    assert!(heard.iter().any(|event| matches!(&event.change, Change::RunMetrics { .. })), "metrics were announced");
+    assert!(heard.iter().any(|event| matches!(&event.change, Change::RunChanged { run } if run.status == RunStatus::Completed)));
+}
+
+#[test]
+fn a_paused_training_goes_on_to_the_same_adapter_as_an_unbroken_one() {
+    let desk = Desk::new();
+    desk.like(&PROMPTS[..4]);
+    let unbroken = desk.ended(&desk.app.train(training(30)).expect("queued").run_id);
+    let queued = desk.app.train(training(30)).expect("queued");
+    // Paused as soon as the first points are there.
+    for _ in 0..400 {
+        if desk.app.run(RunRef { run_id: queued.run_id.clone() }).expect("a run").step > 0 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    desk.app.pause_job(JobRef { job_id: queued.job_id.clone() }).expect("pausing");
+    let paused = desk.ended(&queued.run_id);
+    assert!(matches!(paused.status, RunStatus::Paused | RunStatus::Completed), "{:?}", paused.status);
+    let desk = desk.reopened();
+    if paused.status == RunStatus::Paused {
+        desk.app.resume_run(RunRef { run_id: queued.run_id.clone() }).expect("resumed");
+    }
+    let resumed = desk.ended(&queued.run_id);
+    assert_eq!(resumed.status, RunStatus::Completed, "{:?}", resumed.error);
+    let hash = |run: &Run| {
+        let adapters = desk.app.adapters(Nothing {}).expect("adapters");
+        adapters.into_iter().find(|adapter| Some(&adapter.id) == run.adapter_id.as_ref()).expect("its adapter").sha256
+    };
+    assert_eq!(hash(&unbroken), hash(&resumed), "a pause changes nothing in the result");
+    let losses = |run: &Run| desk.app.run_metrics(MetricsQuery { run_id: run.run_id.clone(), after: None }).expect("metrics").metrics;
+    let last = |run: &Run| losses(run).last().map(|metric| (metric.step, metric.loss));
+    assert_eq!(last(&unbroken), last(&resumed));
+}
+
+#[test]
+fn a_cancelled_training_leaves_no_adapter_and_frees_the_slot() {
+    let desk = Desk::new();
+    desk.like(&PROMPTS[..3]);
+    let queued = desk.app.train(training(5000)).expect("queued");
+    desk.app.cancel_job(JobRef { job_id: queued.job_id }).expect("cancelling");
+    let run = desk.ended(&queued.run_id);
+    assert_eq!(run.status, RunStatus::Cancelled);
+    assert!(desk.app.adapters(Nothing {}).expect("adapters").is_empty());
+    desk.app.delete_run(RunRef { run_id: run.run_id }).expect("deleted");
+    assert!(!Path::new(&run.directory).exists(), "its folder is gone too");
+    assert!(desk.app.plan_training(training(5)).expect("a plan").ready, "the next training can start");
+}
+
+#[test]
+fn closing_during_a_training_makes_it_interrupted_and_resumable() {
+    let desk = Desk::new();
+    desk.like(&PROMPTS[..3]);
+    let queued = desk.app.train(training(40)).expect("queued");
+    while desk.app.run(RunRef { run_id: queued.run_id.clone() }).expect("a run").step == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let desk = desk.reopened();
+    let run = desk.app.run(RunRef { run_id: queued.run_id.clone() }).expect("a run");
+    if run.status == RunStatus::Interrupted {
+        desk.app.resume_run(RunRef { run_id: queued.run_id.clone() }).expect("resumed");
+    }
+    assert_eq!(desk.ended(&queued.run_id).status, RunStatus::Completed);
+}
+
+#[test]
+fn an_exported_adapter_comes_back_the_same() {
+    let desk = Desk::new();
+    desk.like(&PROMPTS[..2]);
+    let run = desk.ended(&desk.app.train(training(3)).expect("queued").run_id);
+    let adapter_id = run.adapter_id.expect("an adapter");
+    let out = desk.folder.path().join("exported");
+    let saved = desk
+        .app
+        .export_adapter(AdapterExport { adapter_id, format: AdapterFormat::Peft, out: out.display().to_string() })
+        .expect("exported");
+    let imported = desk.app.import_adapter(AdapterImport { path: saved.path, name: None }).expect("imported");
+    let original = &desk.app.adapters(Nothing {}).expect("adapters")[1];
+    assert_eq!(imported.sha256, original.sha256);
+    assert_eq!(imported.state, AdapterState::Trial);
+}
