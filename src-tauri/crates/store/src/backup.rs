@@ -106,6 +106,32 @@ pub(crate) fn newest_good(data_dir: &Path) -> Option<PathBuf> {
     good.max_by_key(|(change, _)| *change).map(|(_, path)| path)
 }
 
+/// Makes a backup of what SQLite can read of a database whose log is damaged, without touching either. Best effort: when
+/// nothing of it is whole there is none, and the damage is reported all the same.
+pub(crate) fn save_readable(data_dir: &Path) {
+    let attempt = || -> Result<()> {
+        let workplace = data_dir.join(format!(".readable-{}", std::process::id()));
+        fs::create_dir_all(&workplace)?;
+        let outcome = copy_readable(data_dir, &workplace);
+        fs::remove_dir_all(&workplace)?;
+        outcome
+    };
+    if let Err(error) = attempt() {
+        tracing::warn!(%error, "nothing could be saved of a damaged database");
+    }
+}
+
+fn copy_readable(data_dir: &Path, workplace: &Path) -> Result<()> {
+    for suffix in ["", "-wal"] {
+        let name = format!("{}{suffix}", Store::FILE_NAME);
+        fs::copy(data_dir.join(&name), workplace.join(&name))?;
+    }
+    let path = workplace.join(Store::FILE_NAME);
+    let connection = Connection::open(&path)?;
+    let changes = last_change(&path)?;
+    copy(&connection, &folder(data_dir).join(format!("readable-{changes:010}.db")))
+}
+
 /// The number of the last change in a backup.
 ///
 /// # Errors

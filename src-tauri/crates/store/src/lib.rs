@@ -16,6 +16,7 @@ mod migration;
 mod open;
 mod table;
 mod value;
+mod wal;
 
 pub use announce::Subscription;
 pub use error::{Conflict, StoreError};

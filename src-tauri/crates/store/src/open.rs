@@ -1,7 +1,7 @@
 //! Opening a data folder: look before touching, back up before changing.
 
 use crate::migration::{self, MIGRATIONS, Migration};
-use crate::{Result, Store, StoreError, backup, fault, lock};
+use crate::{Result, Store, StoreError, backup, fault, lock, wal};
 use domain::Timestamp;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
@@ -90,6 +90,11 @@ fn open(data_dir: &Path, options: &Options) -> Result<(Store, OpenReport)> {
         if found > supported {
             return Err(StoreError::Newer { found, supported });
         }
+    }
+    if let Some(detail) = wal::damage(&path.with_extension("db-wal"))? {
+        // Before SQLite cuts the log: what can still be read becomes a backup, and is offered if no other has more.
+        backup::save_readable(data_dir);
+        return Err(StoreError::damaged(detail));
     }
 
     let mut writer = Connection::open(&path)?;
