@@ -3,7 +3,7 @@
 //! `cargo run --release -p inkling-taste --example word_statistics -- STORIES_FOLDER`
 //!
 //! Writes `style.json` (mean and standard deviation of each style feature), `rarity.json` (how rare a stem is) and
-//! `genres.json` (log-odds of stems under each genre), and the stories that the tests read (`tests/fixtures/stories.jsonl`).
+//! `genres.json` (log-odds of stems under each genre), and the stories that the tests read (`tests/taste/fixtures/stories.jsonl`).
 //! One prompt in ten is held out of the genre words; the fixture is taken from those, and the accuracy on them is printed.
 //! Needs no network; the same folder gives the same bytes.
 
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Evenly over the held-out stories, which stand in order of their folders.
     let step = held.len() as f64 / FIXTURE.min(held.len()) as f64;
     let lines: Vec<String> = (0..FIXTURE.min(held.len())).map(|at| held[(at as f64 * step) as usize].line.to_string()).collect();
-    write(&crate_folder.join("tests/fixtures/stories.jsonl"), &format!("{}\n", lines.join("\n")))?;
+    write(&crate_folder.join("tests/taste/fixtures/stories.jsonl"), &format!("{}\n", lines.join("\n")))?;
     Ok(())
 }
 

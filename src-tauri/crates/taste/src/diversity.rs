@@ -1,7 +1,9 @@
 //! Repetition inside a text, variety between texts, and fluency.
 
+use crate::lexicon::Fnv;
 use crate::reading::Reading;
 use std::collections::HashSet;
+use std::hash::Hasher;
 
 /// Share of a text's word 4-grams that stood in it before, 0–1; 0 for texts under five words.
 pub fn repetition(text: &str) -> f64 {
@@ -9,13 +11,22 @@ pub fn repetition(text: &str) -> f64 {
 }
 
 pub(crate) fn repeated_4_grams(reading: &Reading) -> f64 {
-    let words: Vec<&str> = reading.iter().collect();
+    let words: Vec<u64> = reading.iter().map(hash).collect();
     if words.len() < 5 {
         return 0.0;
     }
-    let distinct: HashSet<&[&str]> = words.windows(4).collect();
-    let all = words.len() - 3;
-    (all - distinct.len()) as f64 / all as f64
+    // Sorted hashes instead of a set of slices: this runs for every text that taste learns from.
+    let mut grams: Vec<u64> = words.windows(4).map(|four| four.iter().fold(0, |sum: u64, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23))).collect();
+    let all = grams.len();
+    grams.sort_unstable();
+    grams.dedup();
+    (all - grams.len()) as f64 / all as f64
+}
+
+fn hash(word: &str) -> u64 {
+    let mut hasher = Fnv::default();
+    hasher.write(word.as_bytes());
+    hasher.finish()
 }
 
 /// Distinct-2: different word pairs over all word pairs of all texts together, 0–1 (Li et al., arXiv 1510.03055);

@@ -81,7 +81,7 @@ pub(crate) fn raw(reading: &Reading) -> [f64; STYLE] {
     let mut counts = Counts::default();
     let mut letters = 0;
     // Where each content word stood last, to see echoes within fifty words.
-    let mut seen: WordMap<&str, usize> = WordMap::default();
+    let mut seen: WordMap<&str, usize> = WordMap::with_capacity_and_hasher(n / 2, Default::default());
     let (mut content, mut echoes) = (0, 0);
     for (at, word) in reading.words.iter().enumerate() {
         let text = reading.slice(*word);

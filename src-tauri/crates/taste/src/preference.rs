@@ -136,11 +136,11 @@ impl TasteModel {
     pub fn fit_with(data: &TasteData, options: &TasteTraining, priors: &Priors) -> Self {
         let design = Design::new(data, options.max_vocab as usize, priors);
         let steps = options.epochs.clamp(1, 25) as usize * 4;
-        let fit = solve::fit(&design, |_| true, steps);
+        let fit = solve::fit(&design, |_| true, steps, None);
         let liked = data.thumbs.iter().filter(|thumb| thumb.liked).count();
         let disliked = data.thumbs.len() - liked;
         let enough = data.thumbs.len() >= FEWEST_THUMBS && liked.min(disliked) >= FEWEST_OF_EACH;
-        let validated = if enough { validate::cross_validate(data, &design, steps) } else { None };
+        let validated = if enough { validate::cross_validate(data, &design, steps, &fit.theta) } else { None };
         let (sd, covariance) = fit.dense_posterior();
         let style = design.terms.iter().zip(&fit.theta).zip(&sd).map(|((name, weight), sd)| Weight {
             name: name.clone(),

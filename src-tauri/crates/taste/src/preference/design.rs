@@ -13,6 +13,7 @@ pub(super) struct Design {
     /// Number of dense columns: the bias and the style terms.
     pub dense: usize,
     pub rows: Vec<Row>,
+    pub matrix: Matrix,
     /// `[items, dense]` and word columns of every text; the first `data.thumbs.len()` belong to the thumbs.
     pub items: Vec<Item>,
     /// Prior precision of each parameter.
@@ -32,6 +33,75 @@ pub(super) struct Row {
     pub weight: f64,
 }
 
+/// The features of every row, differences taken: `[rows, dense]`, and the words as compressed sparse rows.
+pub(super) struct Matrix {
+    width: usize,
+    dense: Vec<f64>,
+    offsets: Vec<usize>,
+    columns: Vec<u32>,
+    values: Vec<f64>,
+}
+
+impl Matrix {
+    fn new(rows: &[Row], items: &[Item], width: usize) -> Self {
+        let mut matrix =
+            Self { width, dense: Vec::with_capacity(rows.len() * width), offsets: vec![0], columns: Vec::new(), values: Vec::new() };
+        for row in rows {
+            let item = &items[row.item];
+            let other = row.other.map(|other| &items[other]);
+            match other {
+                None => matrix.dense.extend(&item.dense),
+                Some(other) => matrix.dense.extend(item.dense.iter().zip(&other.dense).map(|(a, b)| a - b)),
+            }
+            let others = other.map_or(&[][..], |other| &other.words);
+            for (column, value) in merged_difference(&item.words, others) {
+                matrix.columns.push(column);
+                matrix.values.push(value);
+            }
+            matrix.offsets.push(matrix.columns.len());
+        }
+        matrix
+    }
+
+    pub fn dense(&self, row: usize) -> &[f64] {
+        &self.dense[row * self.width..(row + 1) * self.width]
+    }
+
+    pub fn words(&self, row: usize) -> (&[u32], &[f64]) {
+        let range = self.offsets[row]..self.offsets[row + 1];
+        (&self.columns[range.clone()], &self.values[range])
+    }
+
+    /// The product of a row with all parameters.
+    pub fn times(&self, row: usize, theta: &[f64]) -> f64 {
+        let (dense, sparse) = theta.split_at(self.width);
+        let (columns, values) = self.words(row);
+        // Four running sums each: one alone would wait for every addition before the next.
+        let mut sums = [0.0; 4];
+        let (four_columns, last_columns) = columns.as_chunks::<4>();
+        let (four_values, last_values) = values.as_chunks::<4>();
+        for (columns, values) in four_columns.iter().zip(four_values) {
+            for lane in 0..4 {
+                sums[lane] += values[lane] * sparse[columns[lane] as usize];
+            }
+        }
+        for (column, x) in last_columns.iter().zip(last_values) {
+            sums[0] += x * sparse[*column as usize];
+        }
+        let (x_fours, x_last) = self.dense(row).as_chunks::<4>();
+        let (w_fours, w_last) = dense.as_chunks::<4>();
+        for (x, w) in x_fours.iter().zip(w_fours) {
+            for lane in 0..4 {
+                sums[lane] += x[lane] * w[lane];
+            }
+        }
+        for (x, w) in x_last.iter().zip(w_last) {
+            sums[0] += x * w;
+        }
+        (sums[0] + sums[1]) + (sums[2] + sums[3])
+    }
+}
+
 impl Design {
     pub fn new(data: &TasteData, max_vocabulary: usize, priors: &Priors) -> Self {
         let mut interner = Interner::default();
@@ -49,13 +119,33 @@ impl Design {
         let mut precision: Vec<f64> = term_sds(priors).into_iter().map(|sd| 1.0 / (sd * sd)).collect();
         let dense = precision.len();
         precision.resize(dense + vocabulary.len(), 1.0 / (priors.word * priors.word).max(1e-12));
-        Self { terms, vocabulary, dense, rows: rows(data, priors), items, precision }
+        let rows = rows(data, priors);
+        let matrix = Matrix::new(&rows, &items, dense);
+        Self { terms, vocabulary, dense, rows, matrix, items, precision }
     }
 
     pub fn parameters(&self) -> usize {
         self.precision.len()
     }
 }
+
+/// a − b of two vectors whose columns rise.
+fn merged_difference<'v>(a: &'v [(u32, f64)], b: &'v [(u32, f64)]) -> impl Iterator<Item = (u32, f64)> + 'v {
+    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
+    std::iter::from_fn(move || match (a.peek().copied(), b.peek().copied()) {
+        (Some((in_a, x)), Some((in_b, y))) if in_a == in_b => {
+            a.next();
+            b.next();
+            Some((in_a, x - y))
+        }
+        (Some((in_a, _)), Some((in_b, y))) if in_b < in_a => b.next().map(|_| (in_b, -y)),
+        (Some(_), _) => a.next(),
+        (None, _) => b.next().map(|(column, y)| (column, -y)),
+    })
+}
+
+/// Generations whose texts are compared, the newest: with more thumbs than these have, pairs add time and nothing else.
+const MOST_PAIRED: usize = 500;
 
 /// Every thumb; inside each generation its liked texts against its disliked ones, each text of the larger side once,
 /// so that rows grow with thumbs and not with their square; every comparison.
@@ -71,7 +161,8 @@ fn rows(data: &TasteData, priors: &Priors) -> Vec<Row> {
         });
         sides[at][usize::from(thumb.liked)].push(item);
     }
-    for [disliked, liked] in sides.iter().filter(|[disliked, liked]| !disliked.is_empty() && !liked.is_empty()) {
+    let paired = sides.iter().rev().take(MOST_PAIRED).filter(|[disliked, liked]| !disliked.is_empty() && !liked.is_empty());
+    for [disliked, liked] in paired {
         for at in 0..liked.len().max(disliked.len()) {
             let (item, other) = (liked[at % liked.len()], disliked[at % disliked.len()]);
             rows.push(Row { item, other: Some(other), liked: true, weight: priors.pair_weight });
@@ -193,6 +284,7 @@ impl Interner {
         }
         for item in items {
             item.words.retain_mut(|(id, _)| renumbered[*id as usize].map(|new| *id = new).is_some());
+            item.words.sort_unstable_by_key(|(id, _)| *id);
         }
         let mut stems = self.stems;
         order.into_iter().map(|id| std::mem::take(&mut stems[id])).collect()

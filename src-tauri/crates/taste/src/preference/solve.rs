@@ -1,6 +1,6 @@
 //! The maximum of the posterior and its curvature.
 
-use super::design::{Design, Row};
+use super::design::Design;
 use super::{rounded, sigmoid};
 
 /// The maximum, and the Hessian there: the block of the dense terms and the diagonal of the words.
@@ -13,38 +13,37 @@ pub(super) struct Fit {
 }
 
 /// Newton's method (iteratively reweighted least squares) on Σ weight · log(1 + e^−z) + ½ θᵀPθ over the rows whose
-/// texts are all `used`. Each step is solved by conjugate gradients, because the words are many and sparse; the dense
-/// block, solved exactly, preconditions it.
-pub(super) fn fit(design: &Design, used: impl Fn(usize) -> bool, steps: usize) -> Fit {
-    let rows: Vec<&Row> = design.rows.iter().filter(|row| used(row.item) && row.other.is_none_or(&used)).collect();
-    let mut theta = vec![0.0; design.parameters()];
+/// texts are all `used`, from `start` or from zero. Each step is solved by conjugate gradients, because the words are
+/// many and sparse; the dense block, solved exactly, preconditions it. The maximum is unique, so where it starts only
+/// decides how soon it is there.
+pub(super) fn fit(design: &Design, used: impl Fn(usize) -> bool, steps: usize, start: Option<&[f64]>) -> Fit {
+    let rows: Vec<usize> = (0..design.rows.len())
+        .filter(|at| used(design.rows[*at].item) && design.rows[*at].other.is_none_or(&used))
+        .collect();
+    let mut theta = start.map_or_else(|| vec![0.0; design.parameters()], <[f64]>::to_vec);
     let mut system = System::new(design, &rows);
     let mut objective = system.objective(&theta);
     for _ in 0..steps {
         let gradient = system.linearise(&theta);
-        let scale = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
-        if scale < 1e-6 * (1.0 + rows.len() as f64) {
-            break;
-        }
         let step = system.solve(&gradient);
+        // Half the squared Newton decrement: how far above its minimum the objective still is (Boyd & Vandenberghe,
+        // §9.5). The step about to be taken squares it, so it is the last.
+        let last = 0.5 * dot(&gradient, &step) < 1e-3;
         let mut length = 1.0;
-        let mut moved = false;
         // The objective is convex, so a short enough step always lowers it; far from the maximum a full one may not.
         for _ in 0..20 {
             let next: Vec<f64> = theta.iter().zip(&step).map(|(theta, step)| theta - length * step).collect();
             let value = system.objective(&next);
             if value <= objective {
-                moved = objective - value > 1e-9 * (1.0 + objective);
                 (theta, objective) = (next, value);
                 break;
             }
             length *= 0.5;
         }
-        if !moved {
+        if last {
             break;
         }
     }
-    system.linearise(&theta);
     Fit { theta, dense: design.dense, hessian: system.block, word_curvature: system.diagonal }
 }
 
@@ -76,13 +75,9 @@ impl Fit {
 
 struct System<'d> {
     design: &'d Design,
-    rows: &'d [&'d Row],
-    /// Row features with differences taken: dense `[rows, dense]`, then words with offsets.
-    dense: Vec<f64>,
-    offsets: Vec<usize>,
-    columns: Vec<u32>,
-    values: Vec<f64>,
-    /// p (1 − p) · weight of each row.
+    /// The rows in use.
+    rows: &'d [usize],
+    /// p (1 − p) · weight of each of them.
     curvature: Vec<f64>,
     block: Vec<f64>,
     diagonal: Vec<f64>,
@@ -90,58 +85,18 @@ struct System<'d> {
 }
 
 impl<'d> System<'d> {
-    fn new(design: &'d Design, rows: &'d [&'d Row]) -> Self {
-        let mut dense = Vec::with_capacity(rows.len() * design.dense);
-        let mut offsets = vec![0];
-        let (mut columns, mut values) = (Vec::new(), Vec::new());
-        for row in rows {
-            let item = &design.items[row.item];
-            let other = row.other.map(|other| &design.items[other]);
-            match other {
-                None => dense.extend(&item.dense),
-                Some(other) => dense.extend(item.dense.iter().zip(&other.dense).map(|(a, b)| a - b)),
-            }
-            // A word of both texts gets two entries whose products add up as their difference would.
-            let negative = other.map_or(&[][..], |other| &other.words).iter().map(|(column, value)| (*column, -value));
-            for (column, value) in item.words.iter().copied().chain(negative) {
-                columns.push(column);
-                values.push(value);
-            }
-            offsets.push(columns.len());
-        }
-        let words = design.parameters() - design.dense;
+    fn new(design: &'d Design, rows: &'d [usize]) -> Self {
         let square = design.dense * design.dense;
-        Self {
-            design,
-            rows,
-            dense,
-            offsets,
-            columns,
-            values,
-            curvature: vec![0.0; rows.len()],
-            block: vec![0.0; square],
-            diagonal: vec![0.0; words],
-            factor: vec![0.0; square],
-        }
-    }
-
-    fn logit(&self, row: usize, theta: &[f64]) -> f64 {
-        let n = self.design.dense;
-        let dense: f64 = self.dense[row * n..(row + 1) * n].iter().zip(theta).map(|(x, w)| x * w).sum();
-        let (columns, values) = self.words(row);
-        let words: f64 = columns.iter().zip(values).map(|(column, x)| x * theta[n + *column as usize]).sum();
-        dense + words
-    }
-
-    fn words(&self, row: usize) -> (&[u32], &[f64]) {
-        let range = self.offsets[row]..self.offsets[row + 1];
-        (&self.columns[range.clone()], &self.values[range])
+        let block = vec![0.0; square];
+        let diagonal = vec![0.0; design.parameters() - design.dense];
+        Self { design, rows, curvature: vec![0.0; rows.len()], factor: block.clone(), block, diagonal }
     }
 
     fn objective(&self, theta: &[f64]) -> f64 {
         let mut sum: f64 = theta.iter().zip(&self.design.precision).map(|(w, p)| 0.5 * p * w * w).sum();
-        for (at, row) in self.rows.iter().enumerate() {
-            let z = self.logit(at, theta);
+        for at in self.rows {
+            let row = &self.design.rows[*at];
+            let z = self.design.matrix.times(*at, theta);
             let z = if row.liked { z } else { -z };
             // log(1 + e^−z) without overflow.
             sum += row.weight * ((-z.abs()).exp().ln_1p() + (-z).max(0.0));
@@ -156,13 +111,14 @@ impl<'d> System<'d> {
         let mut gradient: Vec<f64> = theta.iter().zip(precision).map(|(w, p)| w * p).collect();
         let mut block = vec![0.0; n * n];
         let mut diagonal = precision[n..].to_vec();
-        for at in 0..self.rows.len() {
-            let row = self.rows[at];
-            let p = sigmoid(self.logit(at, theta));
+        let matrix = &self.design.matrix;
+        for (nth, at) in self.rows.iter().enumerate() {
+            let row = &self.design.rows[*at];
+            let p = sigmoid(matrix.times(*at, theta));
             let residual = row.weight * (p - f64::from(row.liked));
             let curvature = row.weight * p * (1.0 - p);
-            self.curvature[at] = curvature;
-            let x = &self.dense[at * n..(at + 1) * n];
+            self.curvature[nth] = curvature;
+            let x = matrix.dense(*at);
             for i in 0..n {
                 gradient[i] += residual * x[i];
                 let scaled = curvature * x[i];
@@ -170,7 +126,7 @@ impl<'d> System<'d> {
                     *sum += scaled * x;
                 }
             }
-            let (columns, values) = self.words(at);
+            let (columns, values) = matrix.words(*at);
             for (column, x) in columns.iter().zip(values) {
                 gradient[n + *column as usize] += residual * x;
                 diagonal[*column as usize] += curvature * x * x;
@@ -187,14 +143,15 @@ impl<'d> System<'d> {
         gradient
     }
 
-    /// H⁻¹ · gradient by preconditioned conjugate gradients (Hestenes & Stiefel 1952) to a thousandth.
+    /// H⁻¹ · gradient by preconditioned conjugate gradients (Hestenes & Stiefel 1952) to a hundredth, which costs
+    /// Newton's method at most a step.
     fn solve(&self, gradient: &[f64]) -> Vec<f64> {
         let n = self.design.parameters();
         let mut solution = vec![0.0; n];
         let mut residual = gradient.to_vec();
         let mut direction = self.precondition(&residual);
         let mut fit = dot(&residual, &direction);
-        let goal = fit * 1e-6;
+        let goal = fit * 1e-4;
         for _ in 0..100 {
             if fit <= goal || fit <= f64::MIN_POSITIVE {
                 break;
@@ -229,12 +186,13 @@ impl<'d> System<'d> {
     fn times_hessian(&self, direction: &[f64]) -> Vec<f64> {
         let n = self.design.dense;
         let mut result: Vec<f64> = direction.iter().zip(&self.design.precision).map(|(d, p)| d * p).collect();
-        for at in 0..self.rows.len() {
-            let scaled = self.curvature[at] * self.logit(at, direction);
-            for (sum, x) in result.iter_mut().zip(&self.dense[at * n..(at + 1) * n]) {
+        let matrix = &self.design.matrix;
+        for (at, curvature) in self.rows.iter().zip(&self.curvature) {
+            let scaled = curvature * matrix.times(*at, direction);
+            for (sum, x) in result.iter_mut().zip(matrix.dense(*at)) {
                 *sum += scaled * x;
             }
-            let (columns, values) = self.words(at);
+            let (columns, values) = matrix.words(*at);
             for (column, x) in columns.iter().zip(values) {
                 result[n + *column as usize] += scaled * x;
             }

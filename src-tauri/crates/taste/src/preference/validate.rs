@@ -5,6 +5,7 @@ use super::design::Design;
 use super::solve;
 use crate::interval;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// The cross-validated area under the ROC curve and its lower bound.
 #[derive(Clone, Copy)]
@@ -17,43 +18,64 @@ pub(super) struct Validated {
 const Z: f64 = 1.645;
 const FOLDS: usize = 5;
 /// More thumbs than this tell the figure no better; the newest are used.
-const MOST: usize = 1000;
+const MOST: usize = 600;
 
 /// Five-fold cross-validation that holds out whole generations, so that no text is judged by a model that has seen its
 /// siblings; repeated with other folds while thumbs are few. `None` when no fold can be made.
-pub(super) fn cross_validate(data: &TasteData, design: &Design, steps: usize) -> Option<Validated> {
+pub(super) fn cross_validate(data: &TasteData, design: &Design, steps: usize, all: &[f64]) -> Option<Validated> {
     let first = data.thumbs.len().saturating_sub(MOST);
     let recent = first..data.thumbs.len();
     let liked: Vec<bool> = data.thumbs[recent.clone()].iter().map(|thumb| thumb.liked).collect();
     let positives = liked.iter().filter(|liked| **liked).count();
     let negatives = liked.len() - positives;
     let repeats = match liked.len() {
-        0..150 => 4,
-        150..400 => 2,
+        0..100 => 3,
+        100..300 => 2,
         _ => 1,
     };
     let mut sum = 0.0;
     for repeat in 0..repeats {
         let folds = folds(data, design, first, repeat);
+        let judged = &|fold: usize| judge_fold(design, &folds, fold, recent.clone(), steps, all);
+        // The folds know nothing of each other; together they take no longer than one where cores are free.
+        let found: Vec<Vec<(usize, f64)>> = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..FOLDS).map(|fold| scope.spawn(move || judged(fold))).collect();
+            let mut found = vec![judged(0)];
+            found.extend(others.into_iter().map(|fold| fold.join().unwrap_or_default()));
+            found
+        });
         let mut scores = vec![0.0; liked.len()];
-        for fold in 0..FOLDS {
-            if !recent.clone().any(|item| folds[item] == Some(fold)) {
-                continue;
-            }
-            let fit = solve::fit(design, |item| folds[item].is_some_and(|of| of != fold), steps);
-            for item in recent.clone().filter(|item| folds[*item] == Some(fold)) {
-                let Some(text) = design.items.get(item) else { continue };
-                // Without the bias: it differs between folds by how many liked texts each holds out, and would count
-                // as skill, or against it, when their scores are pooled.
-                let dense: f64 = text.dense.iter().zip(&fit.theta).skip(1).map(|(x, w)| x * w).sum();
-                let words: f64 = text.words.iter().map(|(column, x)| x * fit.theta[design.dense + *column as usize]).sum();
-                scores[item - first] = dense + words;
-            }
+        for (item, score) in found.into_iter().flatten() {
+            scores[item - first] = score;
         }
         sum += interval::auc(&scores, &liked)?;
     }
     let auc = sum / repeats as f64;
     Some(Validated { auc, low: auc - Z * interval::auc_error_of_chance(positives, negatives) })
+}
+
+/// The scores of the thumbs `recent` in `fold` by a model that learned from the other folds.
+fn judge_fold(
+    design: &Design,
+    folds: &[Option<usize>],
+    fold: usize,
+    recent: Range<usize>,
+    steps: usize,
+    start: &[f64],
+) -> Vec<(usize, f64)> {
+    let held: Vec<usize> = recent.filter(|item| folds[*item] == Some(fold)).collect();
+    if held.is_empty() {
+        return Vec::new();
+    }
+    let fit = solve::fit(design, |item| folds[item].is_some_and(|of| of != fold), steps, Some(start));
+    // Without the bias: it differs between folds by how many liked texts each holds out, and would count as skill, or
+    // against it, when their scores are pooled.
+    let score = |item: usize| {
+        let text = &design.items[item];
+        let dense: f64 = text.dense.iter().zip(&fit.theta).skip(1).map(|(x, w)| x * w).sum();
+        dense + text.words.iter().map(|(column, x)| x * fit.theta[design.dense + *column as usize]).sum::<f64>()
+    };
+    held.into_iter().map(|item| (item, score(item))).collect()
 }
 
 /// The fold of every item (`None`: not used). Generations are dealt out in order of their share of liked texts, so
