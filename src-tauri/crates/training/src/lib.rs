@@ -1,1 +1,36 @@
-//! Training recipes, optimizer, batching, checkpoints; knows no store, queue or window
+//! Training recipes, optimizer, batching, checkpoints; knows no store, queue or window.
+//!
+//! Entry points: [`soft_prompt`] trains, [`estimate`] says beforehand what it would cost, [`measure_speed`] supplies the
+//! speed for that. A recipe reports to an [`Observer`] and is steered through a [`Control`].
+
+mod batch;
+mod checkpoint;
+mod config;
+mod control;
+mod data;
+mod error;
+mod estimate;
+mod files;
+mod llama;
+mod optimizer;
+mod priority;
+mod report;
+mod schedule;
+mod seed;
+mod soft_prompt;
+mod workspace;
+
+pub use batch::{BatchOrder, PackedBatch};
+pub use checkpoint::{Best, Checkpoint, Checkpoints, Newest, Point, Progress, RunIdentity, Skipped, Tensor};
+pub use config::{PromptStart, SoftPromptConfig};
+pub use control::{Control, ForegroundGate, ForegroundGuard, Stop};
+pub use data::{Dataset, Example, Split};
+pub use error::TrainError;
+pub use estimate::{Estimate, estimate, measure_speed};
+pub use files::{Disk, FileLayer};
+pub use llama::TrainableLlama;
+pub use optimizer::AdamW;
+pub use report::Observer;
+pub use schedule::learning_rate;
+pub use soft_prompt::{Outcome, Trained, soft_prompt, soft_prompt_on};
+pub use workspace::Workspace;

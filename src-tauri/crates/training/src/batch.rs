@@ -1,0 +1,115 @@
+//! From examples to packed batches, in an order that a resumed run repeats.
+
+use crate::Example;
+use crate::seed::Draws;
+use kernels::train::{Packing, Target};
+
+/// Which examples make up the batch of each update: epochs are shuffled by (seed, epoch) and follow each other without
+/// a gap, so every batch is full and the order needs no stored state beyond the update's number.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchOrder {
+    seed: u64,
+    examples: usize,
+    batch: usize,
+}
+
+impl BatchOrder {
+    /// A batch is at most as large as the dataset.
+    pub fn new(seed: u64, examples: usize, batch: usize) -> Self {
+        Self { seed, examples, batch: batch.min(examples) }
+    }
+
+    /// Examples of a batch.
+    pub fn batch_size(&self) -> usize {
+        self.batch
+    }
+
+    /// Indices of the examples of update `update` (0 = first).
+    pub fn batch(&self, update: u32) -> Vec<usize> {
+        let (epoch, used) = self.position(update);
+        let order = |epoch: u32| Draws::new(self.seed, u64::from(epoch)).permutation(self.examples);
+        let mut batch: Vec<usize> = order(epoch).into_iter().skip(used as usize).take(self.batch).collect();
+        if batch.len() < self.batch {
+            batch.extend(order(epoch + 1).into_iter().take(self.batch - batch.len()));
+        }
+        batch
+    }
+
+    /// Epochs completed before update `update`, and how many examples of the current one are used.
+    pub fn position(&self, update: u32) -> (u32, u32) {
+        let used = update as usize * self.batch;
+        let examples = self.examples.max(1);
+        ((used / examples) as u32, (used % examples) as u32)
+    }
+}
+
+/// Sequences of different lengths, one after the other without padding; each begins with the soft prompt.
+#[derive(Debug, Clone)]
+pub struct PackedBatch {
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) packing: Packing,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) virtual_tokens: usize,
+}
+
+/// What a row of a packed batch embeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input {
+    Virtual(usize),
+    Token(u32),
+}
+
+impl PackedBatch {
+    /// The last token of an example is only predicted, never read, and so takes no row.
+    pub fn new<'a>(examples: impl IntoIterator<Item = &'a Example>, virtual_tokens: usize) -> Self {
+        let (mut inputs, mut lengths, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+        for example in examples {
+            let start = inputs.len();
+            inputs.extend((0..virtual_tokens).map(Input::Virtual));
+            let tokens = example.prompt.iter().chain(&example.answer).copied();
+            inputs.extend(tokens.take(example.tokens().saturating_sub(1)).map(Input::Token));
+            lengths.push(inputs.len() - start);
+            let predicted = virtual_tokens + example.prompt.len();
+            targets.extend(example.answer.iter().enumerate().filter(|(place, _)| predicted + place > 0).map(|(place, token)| Target {
+                row: start + predicted + place - 1,
+                token: *token,
+                weight: example.weight,
+            }));
+        }
+        Self { inputs, packing: Packing::new(&lengths), targets, virtual_tokens }
+    }
+
+    /// Cuts examples into batches of at most `rows` rows each; a longer example gets one of its own.
+    pub fn split<'a>(examples: impl IntoIterator<Item = &'a Example>, virtual_tokens: usize, rows: usize) -> Vec<Self> {
+        let mut batches = Vec::new();
+        let (mut part, mut filled) = (Vec::new(), 0);
+        for example in examples {
+            let length = rows_of(example, virtual_tokens);
+            if filled + length > rows && !part.is_empty() {
+                batches.push(Self::new(part.drain(..), virtual_tokens));
+                filled = 0;
+            }
+            part.push(example);
+            filled += length;
+        }
+        if !part.is_empty() {
+            batches.push(Self::new(part, virtual_tokens));
+        }
+        batches
+    }
+
+    /// Rows that go through the base.
+    pub fn rows(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// Sum of the weights of all predicted tokens.
+    pub fn total_weight(&self) -> f64 {
+        self.targets.iter().map(|target| f64::from(target.weight)).sum()
+    }
+}
+
+/// Rows that one example takes.
+pub(crate) fn rows_of(example: &Example, virtual_tokens: usize) -> usize {
+    virtual_tokens + example.tokens().saturating_sub(1)
+}

@@ -1,0 +1,16 @@
+//! Tests of the crate `training`; nothing here reaches a network or needs a real base.
+
+#[path = "training/checkpoint.rs"]
+mod checkpoint;
+#[path = "training/control.rs"]
+mod control;
+#[path = "training/fixture.rs"]
+mod fixture;
+#[path = "training/gradient.rs"]
+mod gradient;
+#[path = "training/optimizer.rs"]
+mod optimizer;
+#[path = "training/recipe.rs"]
+mod recipe;
+#[path = "training/resume.rs"]
+mod resume;
