@@ -1,0 +1,309 @@
+//! The command line, declared once: parsing, help, completions and the man page derive from it.
+
+use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// Write stories and answers offline, and teach the writer with your thumbs.
+///
+/// Without a command, the window opens.
+#[derive(Debug, Parser)]
+#[command(name = "inkling", version, propagate_version = true, max_term_width = 100)]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Clone, Arguments)]
+pub struct Global {
+    /// Print JSON: one object, or one a line while training
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print results only
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Keep everything in this folder instead of your own data folder
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write candidates for a prompt and show the one that wins the vote
+    Write(Write),
+    /// Rate a text: by thumb, tags, words, or with your own version of it
+    Feedback(Feedback),
+    /// Teach the model, or your taste, from what you liked
+    #[command(subcommand)]
+    Train(Train),
+    /// Past trainings
+    Runs {
+        #[command(subcommand)]
+        action: Option<Runs>,
+    },
+    /// The queue
+    Jobs {
+        #[command(subcommand)]
+        action: Option<Jobs>,
+    },
+    /// Trained adapters
+    Adapters {
+        #[command(subcommand)]
+        action: Option<Adapters>,
+    },
+    /// What your thumbs have taught so far
+    Taste,
+    /// Look at settings, or change them
+    Settings {
+        #[command(subcommand)]
+        action: Option<SettingsAction>,
+    },
+    /// Serve the pages and the API to a browser on this machine
+    Serve(Serve),
+    /// Check this installation
+    Doctor,
+    /// Print completions for a shell
+    Completions { shell: Shell },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Debug, Arguments)]
+pub struct Write {
+    /// What to write about; - reads it from standard input
+    pub prompt: Option<String>,
+    /// A genre and its weight, such as fantasy=70; repeat for a mix
+    #[arg(long, short, value_name = "GENRE[=WEIGHT]")]
+    pub genre: Vec<String>,
+    /// A manner of telling, such as twist
+    #[arg(long)]
+    pub style: Option<String>,
+    /// How many candidates, 1 to 16
+    #[arg(short)]
+    pub n: Option<u32>,
+    /// Longest text in tokens
+    #[arg(long)]
+    pub max_tokens: Option<u32>,
+    /// 0 is predictable, 2 is wild
+    #[arg(long)]
+    pub temperature: Option<f64>,
+    /// The same seed and settings give the same text
+    #[arg(long)]
+    pub seed: Option<u32>,
+    /// The base to write with
+    #[arg(long)]
+    pub base: Option<String>,
+    /// An adapter, or none for the plain base; left out, the active one
+    #[arg(long, value_name = "none|ID[=STRENGTH]")]
+    pub adapter: Vec<String>,
+    /// Go on from this candidate
+    #[arg(long = "continue", value_name = "CANDIDATE")]
+    pub continue_from: Option<String>,
+}
+
+#[derive(Debug, Arguments)]
+pub struct Feedback {
+    /// The text to rate, as `write` printed it
+    pub candidate_id: String,
+    /// What you think of it
+    #[arg(conflicts_with = "comment_option")]
+    pub comment: Option<String>,
+    /// Thumb up
+    #[arg(long, conflicts_with = "down")]
+    pub up: bool,
+    /// Thumb down
+    #[arg(long)]
+    pub down: bool,
+    /// Your own version of the text, preferred from now on; - reads it from standard input
+    #[arg(long, value_name = "FILE")]
+    pub edit: Option<PathBuf>,
+    /// Words for it, such as vivid,slow; pos and neg are verdicts
+    #[arg(long, value_delimiter = ',')]
+    pub tags: Vec<String>,
+    /// What you think of it
+    #[arg(long = "comment", id = "comment_option", value_name = "COMMENT")]
+    pub comment_option: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Train {
+    /// Learn a soft prompt from the texts you liked
+    SoftPrompt(Box<SoftPrompt>),
+    /// Learn your taste anew from all your verdicts
+    Preference {
+        #[arg(long, default_value_t = 5)]
+        epochs: u32,
+        #[arg(long, default_value_t = 5000)]
+        vocab_size: u32,
+        #[arg(long, default_value_t = 0.1)]
+        lr: f64,
+    },
+}
+
+#[derive(Debug, Arguments)]
+pub struct SoftPrompt {
+    /// Learn from this data folder, or its inkling.db
+    #[arg(long)]
+    pub db_path: Option<PathBuf>,
+    /// Also put the finished adapter and training_run.json here, and move `latest`
+    #[arg(long)]
+    pub output_dir: Option<PathBuf>,
+    /// Not supported: runs lie in the data folder; see --output-dir
+    #[arg(long)]
+    pub run_directory: Option<PathBuf>,
+    /// Not supported: Inkling names its runs itself
+    #[arg(long)]
+    pub run_id: Option<String>,
+    /// Go on from the last checkpoint of this run (an id or its folder)
+    #[arg(long, value_name = "RUN")]
+    pub resume_from: Option<PathBuf>,
+    /// The base to train on; left out, the built-in one
+    #[arg(long)]
+    pub base_model: Option<String>,
+    /// Most texts to learn from [default: 2000]
+    #[arg(long)]
+    pub max_samples: Option<u32>,
+    /// How often each text is seen
+    #[arg(long)]
+    pub epochs: Option<u32>,
+    /// How large each step is
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+    /// Texts per step
+    #[arg(long)]
+    pub batch_size: Option<u32>,
+    /// Longest prompt in tokens [default: 384]
+    #[arg(long)]
+    pub source_max_tokens: Option<u32>,
+    /// Longest text in tokens [default: 384]
+    #[arg(long)]
+    pub target_max_tokens: Option<u32>,
+    /// Learned vectors before the prompt
+    #[arg(long)]
+    pub num_virtual_tokens: Option<u32>,
+    /// Exactly so many steps, whatever the epochs
+    #[arg(long)]
+    pub steps: Option<u32>,
+    /// The same seed and data give the same adapter
+    #[arg(long)]
+    pub seed: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Runs {
+    /// Newest first
+    List {
+        #[arg(long)]
+        limit: Option<u32>,
+    },
+    /// One run with all its figures
+    Show { id: String },
+    /// Its loss as a picture
+    Chart {
+        id: String,
+        #[arg(long, value_enum, default_value_t = Picture::Svg)]
+        format: Picture,
+        /// Where to; - is standard output
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Go on from the last checkpoint
+    Resume { id: String },
+    /// Keep what it learned, leave it on trial, or undo it
+    Decide {
+        id: String,
+        #[arg(value_enum)]
+        decision: Choice,
+    },
+    /// Remove the run, its checkpoints and chart; its adapter stays
+    Delete { id: String },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Picture {
+    Svg,
+    Png,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Choice {
+    Keep,
+    NotNow,
+    Undo,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Jobs {
+    /// Newest first
+    List {
+        #[arg(long)]
+        limit: Option<u32>,
+    },
+    /// Stop at a checkpoint
+    Pause { id: String },
+    /// Queue it again
+    Resume { id: String },
+    /// End it for good
+    Cancel { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Adapters {
+    List,
+    /// Write with it from now on
+    Activate {
+        id: String,
+        /// 0 to 2; 1 is as trained
+        #[arg(long)]
+        strength: Option<f64>,
+    },
+    /// Stop writing with it
+    Deactivate { id: String },
+    /// Copy its files to a folder
+    Export {
+        id: String,
+        #[arg(long, value_enum, default_value_t = Layout::Peft)]
+        format: Layout,
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
+    /// Take an adapter from a folder in PEFT's layout
+    Import {
+        folder: PathBuf,
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Remove it and its files
+    Delete { id: String },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    Peft,
+    Gguf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SettingsAction {
+    /// All of them, or one
+    Get { key: Option<String> },
+    /// Change some; all are checked before any is changed
+    Set {
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        changes: Vec<String>,
+    },
+}
+
+#[derive(Debug, Arguments)]
+pub struct Serve {
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: String,
+    /// Left out, the port from the settings; 0 takes any free one
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Allow an address that other machines can reach
+    #[arg(long)]
+    pub allow_network: bool,
+}

@@ -1,0 +1,68 @@
+//! Commands, one file per noun.
+
+mod about;
+mod adapters;
+mod feedback;
+mod jobs;
+mod runs;
+mod serve;
+mod settings;
+mod taste;
+mod train;
+mod window;
+mod write;
+
+use crate::args::{Args, Command, Global, Train};
+use crate::backend::Backend;
+use crate::output::Printer;
+use domain::ApiError;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Runs the command and says how it ended.
+pub fn run(args: Args, printer: &Printer) -> Result<ExitCode, ApiError> {
+    let Args { global, command } = args;
+    let done = |outcome: Result<(), ApiError>| outcome.map(|()| ExitCode::SUCCESS);
+    let Some(command) = command else { return window::open() };
+    match command {
+        Command::Completions { shell } => done(about::completions(shell)),
+        Command::Man => done(about::man()),
+        Command::Serve(serve) => with_backend(global.data_dir, printer, |backend| done(serve::run(serve, backend, printer))),
+        Command::Train(Train::SoftPrompt(train)) => {
+            let data_dir = train::data_dir(&train, global.data_dir)?;
+            with_backend(data_dir, printer, |backend| train::soft_prompt(*train, backend, printer))
+        }
+        command => {
+            let Global { data_dir, .. } = global;
+            with_backend(data_dir, printer, |backend| run_in(command, backend, printer))
+        }
+    }
+}
+
+fn run_in(command: Command, backend: &Backend, printer: &Printer) -> Result<ExitCode, ApiError> {
+    let outcome = match command {
+        Command::Write(write) => return write::run(write, backend, printer),
+        Command::Runs { action } => return runs::run(action, backend, printer),
+        Command::Feedback(feedback) => feedback::run(feedback, backend, printer),
+        Command::Train(Train::Preference { epochs, vocab_size, lr }) => taste::train(epochs, vocab_size, lr, backend, printer),
+        Command::Jobs { action } => jobs::run(action, backend, printer),
+        Command::Adapters { action } => adapters::run(action, backend, printer),
+        Command::Taste => taste::show(backend, printer),
+        Command::Settings { action } => settings::run(action, backend, printer),
+        Command::Doctor => return about::doctor(backend, printer),
+        // Handled by `run`, which opens the data folder for them differently or not at all.
+        Command::Completions { .. } | Command::Man | Command::Serve(_) | Command::Train(Train::SoftPrompt(_)) => Ok(()),
+    };
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+fn with_backend(
+    data_dir: Option<PathBuf>,
+    printer: &Printer,
+    work: impl FnOnce(&Backend) -> Result<ExitCode, ApiError>,
+) -> Result<ExitCode, ApiError> {
+    let backend = Backend::open(data_dir)?;
+    let outcome = work(&backend);
+    backend.close(printer);
+    outcome
+}
