@@ -29,7 +29,7 @@ pub use events::EventReceiver;
 pub use folder::{Assets, Holder, data_folder};
 pub use memory::{available_mb, peak_process_mb, process_mb};
 
-use domain::{ApiError, Event};
+use domain::{ApiError, ErrorCode, Event};
 use folder::{DataFolder, FolderLock};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
@@ -107,6 +107,24 @@ impl App {
         app.load_taste()?;
         worker::start(&app)?;
         Ok(Opened::Owner(app))
+    }
+
+    /// Puts a backup of the database in the place of a damaged one, which is kept beside it. Returns where that is.
+    ///
+    /// # Errors
+    /// `Busy` while an Inkling holds the folder, and what reading the backup reports.
+    pub fn restore(options: OpenOptions, backup: &std::path::Path) -> Result<PathBuf, ApiError> {
+        let folder = DataFolder::at(match options.data_dir {
+            Some(path) => path,
+            None => folder::data_folder()?,
+        });
+        match FolderLock::take(&folder)? {
+            folder::Taken::Ours(_lock) => Ok(Store::restore(folder.root(), backup)?),
+            folder::Taken::HeldBy(holder) => {
+                let message = format!("Inkling is open (process {}) and uses that folder.", holder.pid);
+                Err(ApiError::new(ErrorCode::Busy, message).hint("Close it, then restore."))
+            }
+        }
     }
 
     /// Every change from now on, as the store announces it.

@@ -20,6 +20,12 @@ const WORKER: &str = "worker";
 /// How often an idle worker looks at the queue when nobody wakes it (a job may be due after a clock change).
 const IDLE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Days that a removed generation can be restored.
+const REMOVED_KEPT_DAYS: u64 = 30;
+
+/// Backups of the database kept in the data folder.
+const BACKUPS_KEPT: usize = 3;
+
 #[derive(Default)]
 pub(crate) struct Worker {
     /// The job under way and how to stop it.
@@ -93,6 +99,7 @@ pub(crate) fn stop(app: &App) {
 }
 
 fn work(app: &Weak<App>) {
+    let mut tidied = false;
     loop {
         let Some(app) = app.upgrade() else { return };
         if app.worker.stopping() {
@@ -107,12 +114,28 @@ fn work(app: &Weak<App>) {
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "the queue could not be read"),
         }
+        drop(home);
         let mut queue = lock(&app.worker.queue);
         if !queue.woken && !queue.stopping {
             queue =
                 app.worker.changed.wait_timeout(queue, IDLE_INTERVAL).map_or_else(|poisoned| poisoned.into_inner().0, |(queue, _)| queue);
         }
+        if !queue.woken && !queue.stopping && !tidied {
+            tidied = true;
+            drop(queue);
+            tidy(&app.home());
+            continue;
+        }
         queue.woken = false;
+    }
+}
+
+/// Once, when there is nothing else to do: a backup if anything changed, and a last goodbye to what was removed long ago.
+fn tidy(home: &Home) {
+    let tidied = home.store.keep_backup(BACKUPS_KEPT).map(drop);
+    let tidied = tidied.and_then(|()| home.store.purge_removed_generations(&Timestamp::days_ago(REMOVED_KEPT_DAYS)).map(drop));
+    if let Err(error) = tidied {
+        tracing::warn!(%error, "no backup was made, or removed texts were not purged");
     }
 }
 

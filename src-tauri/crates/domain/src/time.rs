@@ -12,6 +12,13 @@ impl Timestamp {
     pub fn now() -> Self {
         Self(humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string())
     }
+
+    /// What the clock showed so many days ago.
+    pub fn days_ago(days: u64) -> Self {
+        let now = std::time::SystemTime::now();
+        let then = now.checked_sub(std::time::Duration::from_secs(days * 86_400)).unwrap_or(std::time::UNIX_EPOCH);
+        Self(humantime::format_rfc3339_millis(then).to_string())
+    }
 }
 
 impl std::fmt::Display for Timestamp {
