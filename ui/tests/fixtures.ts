@@ -1,0 +1,297 @@
+import { GENRES } from "../src/api/bindings";
+import type {
+	Adapter,
+	Base,
+	Candidate,
+	DoctorReport,
+	Hyperparameters,
+	Job,
+	Metric,
+	Run,
+	SettingDescription,
+	Settings,
+	Status,
+	TasteCard,
+	TasteSummary,
+	TrainingPlan,
+	Verdict,
+	WriteResult,
+} from "../src/api/bindings";
+
+/** Values as the backend sends them, for tests and for the demo. */
+
+export const AT = "2026-11-21T09:30:00.000Z";
+
+export const base: Base = {
+	id: "story",
+	name: "Inkling Story",
+	architecture: "llama",
+	parameters: 28_300_000,
+	size_bytes: 58_000_000,
+	context: 1024,
+	license: "MIT",
+	built_in: true,
+	problem: null,
+};
+
+export const noTaste: TasteSummary = { trained: false, thumbs: 0, auc: null, confident: false };
+
+export const status: Status = {
+	version: "0.1.0",
+	data_dir: "/home/ada/.local/share/inkling",
+	base,
+	taste: noTaste,
+	active_adapters: [],
+	running_job: null,
+	queued_jobs: 0,
+	problems: [],
+};
+
+export const settings: Settings = {
+	theme: "system",
+	textScale: 1,
+	candidates: 4,
+	maxTokens: 260,
+	temperature: 0.8,
+	topP: 0.95,
+	topK: 0,
+	minP: 0,
+	repetitionPenalty: 1.1,
+	explore: true,
+	weightTaste: 3,
+	weightQuality: 1,
+	weightOnPrompt: 1,
+	weightFluency: 1,
+	weightGenre: 0.5,
+	tasteEveryThumbs: 1,
+	activateWhenBetter: true,
+	virtualTokens: 16,
+	trainingEpochs: 8,
+	trainingLearningRate: 0.02,
+	trainingBatchSize: 4,
+	trainingMinSteps: 60,
+	trainingCheckpointSteps: 25,
+	trainingCheckpointsKept: 2,
+	trainingThreads: 0,
+	memoryBudgetMb: 0,
+	softPromptEnabled: false,
+	softPromptModelDir: "",
+	softPromptConfidenceThreshold: 0.85,
+	serverPort: 9009,
+};
+
+const integer = (min: number, max: number) => ({ kind: "integer", min, max }) as const;
+const real = (min: number, max: number) => ({ kind: "number", min, max }) as const;
+
+export const descriptions: SettingDescription[] = (
+	[
+		["theme", "Appearance", "Colours", "Light, dark, or as your desktop says.", { kind: "choice", options: ["system", "light", "dark"] }],
+		["textScale", "Appearance", "Text size", "1 is normal, 2 is twice as large.", real(0.8, 2)],
+		["candidates", "Generation", "Candidates", "How many texts are written for each prompt; the best one is opened.", integer(1, 16)],
+		["maxTokens", "Generation", "Length", "The longest text, in tokens; a token is about three quarters of a word.", integer(16, 900)],
+		["temperature", "Generation", "Creativity", "Low is predictable, high is surprising.", real(0, 2)],
+		["explore", "Generation", "Ask for comparisons", "Now and then offers the pair of texts that your taste would learn most from.", { kind: "switch" }],
+		["weightTaste", "Voting", "Weight of your taste", "How much your own thumbs count when the best text is chosen.", real(0, 10)],
+		["tasteEveryThumbs", "Learning", "Relearn taste after", "Your taste is learned anew after this many thumbs.", integer(1, 100)],
+		["virtualTokens", "Training", "Soft prompt length", "How many learned prompt vectors stand before your prompt.", integer(1, 128)],
+		["trainingEpochs", "Training", "Passes", "How often each liked text is seen.", integer(1, 200)],
+		["trainingLearningRate", "Training", "Learning rate", "How large each learning step is.", real(0.000001, 1)],
+		["softPromptModelDir", "Soft prompts", "Soft-prompt folder", "A folder with a trained soft prompt; it must exist when the fallback is on.", { kind: "folder" }],
+		["serverPort", "API server", "Port", "Where `inkling serve` listens on this machine.", integer(1024, 65535)],
+	] as const
+).map(([key, group, label, sentence, kind]) => ({ key, group, label, sentence, kind, default_json: JSON.stringify(settings[key]) }) as SettingDescription);
+
+export const tasteCard: TasteCard = {
+	summary: { trained: true, thumbs: 34, auc: 0.81, confident: true },
+	likes: ["dialogue early", "short sentences"],
+	dislikes: ["sad endings"],
+	unsure: ["first person"],
+	sentence: "You like dialogue early and short sentences. You dislike sad endings. I am not sure yet about first person.",
+	liked_texts: 21,
+	disliked_texts: 13,
+	version: 34,
+};
+
+export const hyperparameters: Hyperparameters = {
+	virtual_tokens: 16,
+	learning_rate: 0.02,
+	epochs: 8,
+	steps: 200,
+	batch_size: 4,
+	max_samples: 2000,
+	source_max_tokens: 384,
+	target_max_tokens: 384,
+	checkpoint_steps: 25,
+	checkpoints_kept: 2,
+	seed: 0,
+	threads: 2,
+};
+
+export const plan: TrainingPlan = {
+	recipe: "soft_prompt",
+	base: "story",
+	base_name: "Inkling Story",
+	hyperparameters,
+	examples: 21,
+	heldout: 4,
+	estimated_seconds: 160,
+	estimated_memory_mb: 310,
+	available_memory_mb: 5200,
+	ready: true,
+	blocked_by: null,
+	sentence: "A soft prompt for the built-in base, from 21 texts that you liked or edited.",
+	openings: ["“Don't touch it,” said the librarian.", "The lighthouse had not been lit for nine years.", "Marta counted the coins again."],
+};
+
+export const verdict: Verdict = {
+	win_rate: 0.64,
+	low: 0.57,
+	high: 0.71,
+	pairs: 60,
+	fluency_ratio: 0.988,
+	diversity_ratio: 0.97,
+	heldout_loss_before: 2.61,
+	heldout_loss_after: 2.44,
+	promoted: true,
+	reason: "Better: its texts won 64 % of 60 comparisons, and fluency and variety were kept.",
+};
+
+export function makeRun(change: Partial<Run> = {}): Run {
+	return {
+		run_id: "run_1",
+		job_id: "job_1",
+		status: "completed",
+		recipe: "soft_prompt",
+		base: "story",
+		hyperparameters,
+		phase: "evaluate",
+		step: 200,
+		samples: 21,
+		heldout: 4,
+		final_loss: 2.31,
+		adapter_id: "adp_1",
+		verdict,
+		decision: null,
+		error: null,
+		seconds: 163,
+		peak_memory_mb: 318,
+		checkpoint_step: 200,
+		directory: "/home/ada/.local/share/inkling/runs/run_1",
+		triggered_by: "person",
+		created_at: AT,
+		started_at: AT,
+		finished_at: AT,
+		...change,
+	};
+}
+
+export function makeJob(change: Partial<Job> = {}): Job {
+	return {
+		id: "job_1",
+		kind: "train",
+		state: "running",
+		priority: "normal",
+		phase: "train",
+		progress: 0.4,
+		run_id: "run_1",
+		attempts: 1,
+		error: null,
+		created_at: AT,
+		started_at: AT,
+		finished_at: null,
+		title: "Soft prompt on Inkling Story from 21 texts",
+		...change,
+	};
+}
+
+export function makeAdapter(change: Partial<Adapter> = {}): Adapter {
+	return {
+		id: "adp_1",
+		name: "Soft prompt of 21 November",
+		kind: "soft_prompt",
+		state: "active",
+		base: "story",
+		run_id: "run_1",
+		strength: 1,
+		path: "adapters/adp_1",
+		sha256: "00",
+		size_bytes: 33_000,
+		verdict,
+		created_at: AT,
+		...change,
+	};
+}
+
+/** A curve that falls and wobbles, the same every time. */
+export function makeMetrics(from: number, to: number, total = 200): Metric[] {
+	return Array.from({ length: to - from }, (_, index) => {
+		const step = from + index + 1;
+		const loss = 2.25 + 0.95 * Math.exp(-step / 45) + 0.05 * Math.sin(step * 1.7) + 0.04 * Math.sin(step * 0.61);
+		return {
+			step,
+			total_steps: total,
+			loss,
+			heldout_loss: step % 10 === 0 ? 2.36 + 0.85 * Math.exp(-step / 50) : null,
+			lr: 0.02,
+			tokens_per_second: 1900 + 60 * Math.sin(step),
+			eta_s: (total - step) * 0.8,
+		};
+	});
+}
+
+export function makeCandidate(index: number, change: Partial<Candidate> = {}): Candidate {
+	return {
+		id: `cnd_${index + 1}`,
+		text: `Text number ${index + 1}.`,
+		member: "story",
+		finish_reason: "end",
+		tokens: 120,
+		rank: index + 1,
+		scores: {
+			taste: 0.82 - index * 0.1,
+			quality: 8.8 - index * 0.5,
+			on_prompt: 0.91 - index * 0.06,
+			fluency: 0.76,
+			genre: 0.69,
+			total: 8.4 - index * 0.6,
+			quality_parts: [
+				{ rule: "base", points: 7 },
+				{ rule: "200–800 characters", points: 1 },
+				{ rule: "three or more sentences", points: 0.5 },
+				{ rule: "dialogue", points: 0.3 },
+				{ rule: "repetition", points: -0.4 },
+			],
+		},
+		feedback: null,
+		...change,
+	};
+}
+
+export function makeResult(texts: string[], change: Partial<WriteResult> = {}): WriteResult {
+	return {
+		generation_id: "gen_1",
+		chosen: "cnd_1",
+		candidates: texts.map((text, index) => makeCandidate(index, { text })),
+		seed: 7,
+		seconds: 3.1,
+		first_token_seconds: 0.2,
+		tokens_per_second: 212,
+		notices: [],
+		explore_pair: null,
+		...change,
+	};
+}
+
+export const doctor: DoctorReport = {
+	version: "0.1.0",
+	sqlite: "3.50.4",
+	isa: "avx2+fma",
+	threads: 2,
+	memory: { total_mb: 7960, available_mb: 5200, process_mb: 214 },
+	data_dir: status.data_dir,
+	models: [base],
+	network_allowed: [],
+	problems: [],
+};
+
+export const genreNames = GENRES.map(({ name }) => name);
