@@ -4,7 +4,8 @@
 //!
 //! BASE is a folder with config.json, model.safetensors and tokenizer.json; STORIES_DIR/GENRE holds `part-*.jsonl` with
 //! `prompt`, `genres`, `style` and `story`. Keys: steps, batch, lr, warmup, tokens, examples, heldout, seed, threads, rows,
-//! decay, start (vocabulary | text), recompute.
+//! decay, every, start (vocabulary | text), recompute, tags (0 leaves genre and style out of the prompts, so that there is
+//! something to learn that the base is not told).
 
 use model::{DenseWeights, Tokenizer};
 use serde::Deserialize;
@@ -31,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("base: {:.1} M parameters, loaded in {:.2} s", base.config().parameters() as f64 / 1e6, began.elapsed().as_secs_f64());
     let tokenizer = Tokenizer::load(base_dir)?;
     let (examples, heldout) = (number("examples", 30.0)? as usize, number("heldout", 60.0)? as usize);
-    let mut all = read_stories(&Path::new(&stories).join(&genre), &tokenizer)?;
+    let mut all = read_stories(&Path::new(&stories).join(&genre), &tokenizer, number("tags", 1.0)? != 0.0)?;
     // Taken evenly from all parts, held-out ones between those to train on.
     let stride = all.len().checked_div(examples + heldout).unwrap_or(1).max(1);
     all = all.into_iter().step_by(stride).take(examples + heldout).collect();
@@ -102,14 +103,18 @@ struct Story {
 }
 
 /// Stories in the format of the built-in base: `<|genre|>fantasy 7<|style|>twist<|prompt|>…<|story|>…<|end|>`.
-fn read_stories(dir: &Path, tokenizer: &Tokenizer) -> Result<Vec<Example>, Box<dyn Error>> {
+fn read_stories(dir: &Path, tokenizer: &Tokenizer, tags: bool) -> Result<Vec<Example>, Box<dyn Error>> {
     let mut files: Vec<_> = fs::read_dir(dir)?.collect::<Result<Vec<_>, _>>()?.into_iter().map(|entry| entry.path()).collect();
     files.sort();
     let end = tokenizer.special("<|end|>").ok_or("the base has no <|end|>")?;
     let mut examples = Vec::new();
     for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == "jsonl")) {
         for line in fs::read_to_string(file)?.lines() {
-            let story: Story = serde_json::from_str(line)?;
+            let mut story: Story = serde_json::from_str(line)?;
+            if !tags {
+                story.genres.clear();
+                story.style.clear();
+            }
             let mut tenths: Vec<(&String, i64)> = story.genres.iter().map(|(g, w)| (g, (10.0 * w).round() as i64)).collect();
             tenths.sort_by_key(|(_, weight)| -weight);
             let genres = tenths.iter().filter(|(_, w)| *w > 0).map(|(g, w)| format!("{g} {w}")).collect::<Vec<_>>().join(", ");

@@ -1,5 +1,8 @@
 //! Tests of the crate `training`; nothing here reaches a network or needs a real base.
 
+// clippy.toml allows these in tests, but clippy does not count helpers of integration tests among them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "training/checkpoint.rs"]
 mod checkpoint;
 #[path = "training/control.rs"]
