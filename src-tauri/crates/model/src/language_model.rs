@@ -122,24 +122,42 @@ impl LanguageModel {
     /// # Errors
     /// `ContextExceeded`, `SoftPromptWidth`, or `InvalidRequest` for unknown tokens or nothing to start from.
     pub fn score(&self, soft_prompt: Option<&SoftPrompt>, prefix: &[u32], continuation: &[u32]) -> Result<Vec<f32>, ModelError> {
-        let start = soft_prompt.map_or(0, |soft| soft.tokens) + prefix.len();
-        generate::check_prompt(self.config(), soft_prompt, prefix, start + continuation.len())?;
-        generate::check_tokens(self.config(), continuation)?;
         let Some((_, all_but_last)) = continuation.split_last() else { return Ok(Vec::new()) };
-        let never = AtomicBool::new(false);
-        let Some(mut session) = self.turn(&never) else { return Ok(Vec::new()) };
-        let key = PrefixKey::new(soft_prompt.map(|soft| Arc::new(soft.clone())).as_ref(), 1.0);
-        let tokens = [prefix, all_but_last].concat();
+        generate::check_tokens(self.config(), continuation)?;
         let mut scores = Vec::with_capacity(continuation.len());
-        let mut take = |logits: &[f32]| {
+        self.read(soft_prompt, &[prefix, all_but_last].concat(), prefix.len(), &mut |logits| {
             let most = largest(self.machine.isa, logits);
             let normaliser = most + sum_exp(self.machine.isa, logits, most, 1.0).ln();
             scores.push(logits[continuation[scores.len()] as usize] - normaliser);
-        };
-        let wanted = Wanted { first: start - 1, take: &mut take };
-        session.prefill(&self.decoder, &self.machine, key, &tokens, &[], &never, wanted);
-        self.session_bytes.store(session.bytes(), Ordering::Relaxed);
+        })?;
         Ok(scores)
+    }
+
+    /// Logits `[tokens, vocab]` of what follows each token.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::score`].
+    pub fn logits(&self, soft_prompt: Option<&SoftPrompt>, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
+        let mut all = Vec::new();
+        self.read(soft_prompt, tokens, 1, &mut |logits| all.extend_from_slice(logits))?;
+        Ok(all)
+    }
+
+    /// Reads a text and gives the logits behind its `first`-th token (counted from 1) and each one after it.
+    fn read(&self, soft_prompt: Option<&SoftPrompt>, tokens: &[u32], first: usize, take: &mut dyn FnMut(&[f32])) -> Result<(), ModelError> {
+        let soft_tokens = soft_prompt.map_or(0, |soft| soft.tokens);
+        if first == 0 {
+            return Err(ModelError::InvalidRequest { reason: "there is nothing before the first token to score" });
+        }
+        generate::check_prompt(self.config(), soft_prompt, tokens, soft_tokens + tokens.len())?;
+        let never = AtomicBool::new(false);
+        if let Some(mut session) = self.turn(&never) {
+            let key = PrefixKey::new(soft_prompt.map(|soft| Arc::new(soft.clone())).as_ref(), 1.0);
+            let wanted = Wanted { first: soft_tokens + first - 1, take };
+            session.prefill(&self.decoder, &self.machine, key, tokens, &[], &never, wanted);
+            self.session_bytes.store(session.bytes(), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn assemble(decoder: Decoder, tokenizer: Tokenizer, options: &LoadOptions) -> Self {

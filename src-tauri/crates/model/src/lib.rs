@@ -26,7 +26,7 @@ pub use files::verify_manifest;
 pub use generate::{Completion, Generate, MemberSpec, TokenEvent};
 pub use language_model::{LanguageModel, LoadOptions};
 pub use linear::Precision;
-pub use sampler::Sampler;
+pub use sampler::{Draw, Drawn, Sampler};
 pub use soft_prompt::SoftPrompt;
 pub use story::StoryFormat;
 pub use tokenizer::{TextStream, Tokenizer};

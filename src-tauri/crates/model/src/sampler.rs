@@ -40,13 +40,13 @@ impl Sampler {
 
 /// A drawn token and its log-probability under the model alone: temperature 1, no penalty, nothing left out.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Drawn {
+pub struct Drawn {
     pub token: u32,
     pub logprob: f32,
 }
 
 /// A sampler at work on one candidate: its own generator, so that other candidates do not matter.
-pub(crate) struct Draw {
+pub struct Draw {
     sampler: Sampler,
     random: SplitMix,
     /// Tokens that have occurred, sorted; kept only when repetition is penalised.
