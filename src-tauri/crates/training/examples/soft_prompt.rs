@@ -76,6 +76,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         expected.peak_memory_bytes as f64 / 1e6
     );
 
+    println!("peak before training: {:.0} MB", peak_memory_mb());
     let run_dir = tempfile::tempdir()?;
     let began = Instant::now();
     let outcome = soft_prompt(&base, &data, &config, run_dir.path(), false, &Control::default(), &mut Printer)?;

@@ -1,8 +1,8 @@
 //! Steering a training from outside: stop it, pause it, make it step aside while somebody waits for text.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Handle on a running training; clones steer the same one.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +15,8 @@ pub struct Control {
 struct Flags {
     cancelled: AtomicBool,
     paused: AtomicBool,
+    /// Nanoseconds spent waiting for the foreground.
+    waited: AtomicU64,
 }
 
 /// Why a training was asked to stop.
@@ -77,8 +79,15 @@ impl Control {
             if *guests == 0 {
                 return Ok(());
             }
+            let began = Instant::now();
             drop(self.gate.shared.left.wait_timeout(guests, RECHECK));
+            self.flags.waited.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
         }
+    }
+
+    /// How long training stood aside so far; not part of its speed.
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.flags.waited.load(Ordering::Relaxed))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::batch::Input;
 use crate::data::hex;
+use crate::workspace::Buffer;
 use crate::{Control, PackedBatch, Stop, TrainError, Workspace};
 use kernels::train::{
     Attention, Matrix, MatrixMut, RopeTable, Store, gated_silu, gated_silu_backward, linear_cross_entropy, product_nn, product_nt,
@@ -39,18 +40,18 @@ struct Layer {
 /// What a layer's backward pass needs. With frozen weights neither the attention's output nor the activation is among it.
 struct Kept {
     /// `[rows, hidden]`.
-    input: Vec<f32>,
+    input: Buffer,
     /// The rest, or nothing where it is computed again.
     inner: Option<Inner>,
 }
 
 struct Inner {
     /// `[rows, query_width + 2 · kv_width]`.
-    qkv: Vec<f32>,
+    qkv: Buffer,
     /// `[rows, hidden]`, between attention and MLP.
-    middle: Vec<f32>,
+    middle: Buffer,
     /// `[rows, 2 · intermediate]`.
-    gate_up: Vec<f32>,
+    gate_up: Buffer,
 }
 
 impl TrainableLlama {
@@ -115,7 +116,7 @@ impl TrainableLlama {
             workspace.give(std::mem::replace(&mut x, output));
         }
         workspace.give_rope(rope);
-        let mut hidden = workspace.take(x.len());
+        let mut hidden = workspace.take(batch.rows(), self.config.hidden);
         rms_norm(&x, &self.norm, self.config.rms_eps, &mut hidden);
         let loss = linear_cross_entropy(&hidden, self.head(), self.config.hidden, &batch.targets, normalizer, &mut workspace.loss, None);
         workspace.give(x);
@@ -169,10 +170,10 @@ impl TrainableLlama {
         Ok(loss)
     }
 
-    fn embed(&self, prompt: &[f32], batch: &PackedBatch, workspace: &mut Workspace) -> Vec<f32> {
+    fn embed(&self, prompt: &[f32], batch: &PackedBatch, workspace: &mut Workspace) -> Buffer {
         let hidden = self.config.hidden;
         assert_eq!(prompt.len(), batch.virtual_tokens * hidden, "the soft prompt is not what the batch was packed for");
-        let mut x = workspace.take(batch.rows() * hidden);
+        let mut x = workspace.take(batch.rows(), hidden);
         for (row, input) in x.chunks_exact_mut(hidden).zip(&batch.inputs) {
             row.copy_from_slice(match input {
                 Input::Virtual(index) => &prompt[index * hidden..][..hidden],
@@ -185,31 +186,31 @@ impl TrainableLlama {
     fn layer_forward(
         &self,
         layer: &Layer,
-        input: &[f32],
+        input: &Buffer,
         batch: &PackedBatch,
         rope: &RopeTable,
         workspace: &mut Workspace,
-    ) -> (Vec<f32>, Inner) {
+    ) -> (Buffer, Inner) {
         let LlamaConfig { hidden, intermediate, rms_eps, .. } = self.config;
         let (rows, queries) = (batch.rows(), self.config.query_width());
         let attention = self.attention(rope);
         let fused = attention.fused_width();
 
-        let mut normed = workspace.take(rows * hidden);
+        let mut normed = workspace.take(rows, hidden);
         rms_norm(input, &layer.attention_norm, rms_eps, &mut normed);
-        let mut qkv = workspace.take(rows * fused);
+        let mut qkv = workspace.take(rows, fused);
         linear(&mut qkv, &normed, &layer.qkv, hidden, fused, Store::Replace);
-        let mut attended = workspace.take(rows * queries);
+        let mut attended = workspace.take(rows, queries);
         attention.forward(&qkv, &batch.packing, &mut workspace.attention, &mut attended);
         let mut middle = workspace.copy_of(input);
         linear(&mut middle, &attended, &layer.output, queries, hidden, Store::Add);
         workspace.give(attended);
 
         rms_norm(&middle, &layer.mlp_norm, rms_eps, &mut normed);
-        let mut gate_up = workspace.take(rows * 2 * intermediate);
+        let mut gate_up = workspace.take(rows, 2 * intermediate);
         linear(&mut gate_up, &normed, &layer.gate_up, hidden, 2 * intermediate, Store::Replace);
         workspace.give(normed);
-        let mut active = workspace.take(rows * intermediate);
+        let mut active = workspace.take(rows, intermediate);
         gated_silu(&gate_up, intermediate, &mut active);
         let mut output = workspace.copy_of(&middle);
         linear(&mut output, &active, &layer.down, intermediate, hidden, Store::Add);
@@ -218,11 +219,11 @@ impl TrainableLlama {
     }
 
     /// Final norm, head and loss; returns the loss and its gradient by the stack's output, `x`.
-    fn head_backward(&self, x: Vec<f32>, batch: &PackedBatch, normalizer: f64, workspace: &mut Workspace) -> (f64, Vec<f32>) {
+    fn head_backward(&self, x: Buffer, batch: &PackedBatch, normalizer: f64, workspace: &mut Workspace) -> (f64, Buffer) {
         let LlamaConfig { hidden, rms_eps, .. } = self.config;
-        let mut normed = workspace.take(x.len());
+        let mut normed = workspace.take(batch.rows(), self.config.hidden);
         rms_norm(&x, &self.norm, rms_eps, &mut normed);
-        let mut dnormed = workspace.take(x.len());
+        let mut dnormed = workspace.take(batch.rows(), self.config.hidden);
         let (scratch, gradient) = (&mut workspace.loss, Some(&mut dnormed[..]));
         let loss = linear_cross_entropy(&normed, self.head(), hidden, &batch.targets, normalizer, scratch, gradient);
         let mut dx = normed;
@@ -248,19 +249,19 @@ impl TrainableLlama {
             }
         };
 
-        let mut dactive = workspace.take(rows * intermediate);
+        let mut dactive = workspace.take(rows, intermediate);
         linear_input_gradient(&mut dactive, dx, &layer.down, intermediate, hidden);
         gated_silu_backward(&mut gate_up, intermediate, &dactive);
         workspace.give(dactive);
-        let mut dnormed = workspace.take(rows * hidden);
+        let mut dnormed = workspace.take(rows, hidden);
         linear_input_gradient(&mut dnormed, &gate_up, &layer.gate_up, hidden, 2 * intermediate);
         workspace.give(gate_up);
         rms_norm_backward(&middle, &layer.mlp_norm, rms_eps, &dnormed, dx);
         workspace.give(middle);
 
-        let mut dattended = workspace.take(rows * queries);
+        let mut dattended = workspace.take(rows, queries);
         linear_input_gradient(&mut dattended, dx, &layer.output, queries, hidden);
-        let mut dqkv = workspace.take(rows * fused);
+        let mut dqkv = workspace.take(rows, fused);
         attention.backward(&qkv, &batch.packing, &dattended, &mut workspace.attention, &mut dqkv);
         workspace.give(dattended);
         workspace.give(qkv);

@@ -166,7 +166,7 @@ pub fn soft_prompt_on(
         if let Err(stop) = control.breathe() {
             return stopped(stop, &state, saved, &mut reporter);
         }
-        let began = Instant::now();
+        let (began, waited) = (Instant::now(), control.waited());
         let examples = order.batch(step).into_iter().map(|index| &data.train[index]);
         let parts = PackedBatch::split(examples, config.virtual_tokens, config.rows_at_once);
         let normalizer: f64 = parts.iter().map(PackedBatch::total_weight).sum();
@@ -194,7 +194,8 @@ pub fn soft_prompt_on(
         finite(overflow(&state.prompt, base.config().hidden), "soft prompt", update, || newest_path(&checkpoints))?;
         state.progress.history.push(Point { step: update, loss, heldout_loss: None });
         state.fresh_loss = Some(loss);
-        reporter.count(parts.iter().map(PackedBatch::rows).sum(), began.elapsed());
+        let worked = began.elapsed().saturating_sub(control.waited() - waited);
+        reporter.count(parts.iter().map(PackedBatch::rows).sum(), worked);
     }
 
     // ── The best prompt by held-out loss is the result.

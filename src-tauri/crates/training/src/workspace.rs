@@ -1,6 +1,8 @@
 //! Buffers kept from one pass to the next: allocating them anew costs 7–13% of a step in page faults.
 
 use kernels::train::{AttentionScratch, LossScratch, RopeTable};
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 
 /// Everything a pass through the base needs besides weights and batch.
 #[derive(Debug, Default)]
@@ -8,35 +10,39 @@ pub struct Workspace {
     pub(crate) attention: AttentionScratch,
     pub(crate) loss: LossScratch,
     rope: Option<RopeTable>,
-    free: Vec<Vec<f32>>,
+    /// By columns: rows differ from batch to batch, so each kind of buffer grows to the largest batch and no further.
+    free: HashMap<usize, Vec<Buffer>>,
+}
+
+/// A `[rows, columns]` matrix that goes back to its [`Workspace`].
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    columns: usize,
+    data: Vec<f32>,
 }
 
 impl Workspace {
-    /// A buffer of `len` numbers whose content is whatever was there before: the taker overwrites all of it.
-    pub(crate) fn take(&mut self, len: usize) -> Vec<f32> {
-        let fits = |buffer: &Vec<f32>| buffer.capacity() >= len;
-        let best = (0..self.free.len()).filter(|i| fits(&self.free[*i])).min_by_key(|i| self.free[*i].capacity());
-        let mut buffer = match best {
-            Some(index) => self.free.swap_remove(index),
-            None => {
-                // One that is too small gives way, so that memory does not grow with the variety of batches.
-                let largest = (0..self.free.len()).max_by_key(|i| self.free[*i].capacity());
-                largest.map(|index| self.free.swap_remove(index));
-                Vec::with_capacity(len)
-            }
-        };
-        buffer.resize(len, 0.0);
+    /// A buffer whose content is whatever was there before: the taker overwrites all of it.
+    pub(crate) fn take(&mut self, rows: usize, columns: usize) -> Buffer {
+        let len = rows * columns;
+        let free = self.free.get_mut(&columns).and_then(Vec::pop);
+        let mut buffer = free.unwrap_or(Buffer { columns, data: Vec::new() });
+        if buffer.data.capacity() < len {
+            // Not grown in place: that would copy what nobody reads and reserve more than was estimated.
+            buffer.data = Vec::with_capacity(len);
+        }
+        buffer.data.resize(len, 0.0);
         buffer
     }
 
-    pub(crate) fn copy_of(&mut self, values: &[f32]) -> Vec<f32> {
-        let mut buffer = self.take(values.len());
-        buffer.copy_from_slice(values);
+    pub(crate) fn copy_of(&mut self, source: &Buffer) -> Buffer {
+        let mut buffer = self.take(source.len() / source.columns, source.columns);
+        buffer.copy_from_slice(source);
         buffer
     }
 
-    pub(crate) fn give(&mut self, buffer: Vec<f32>) {
-        self.free.push(buffer);
+    pub(crate) fn give(&mut self, buffer: Buffer) {
+        self.free.entry(buffer.columns).or_default().push(buffer);
     }
 
     /// Takes the rope table out (so that the rest stays usable), grown to `positions`.
@@ -49,5 +55,19 @@ impl Workspace {
 
     pub(crate) fn give_rope(&mut self, rope: RopeTable) {
         self.rope = Some(rope);
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.data
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.data
     }
 }

@@ -69,6 +69,7 @@ fn training_stands_still_while_somebody_waits_for_text() {
         waiting.join().unwrap()
     });
     assert!(waited >= Duration::from_millis(100), "{waited:?}");
+    assert!(control.waited() >= Duration::from_millis(90), "the wait is not counted as work");
     assert!(!gate.is_busy());
 }
 
