@@ -1,4 +1,7 @@
 //! Tests of the crate `kernels`.
 
+// Clippy's permission for tests covers test functions, not the helpers they share.
+#![allow(clippy::unwrap_used)]
+
 #[path = "kernels/inference.rs"]
 mod inference;

@@ -1,5 +1,8 @@
 //! Tests of the crate `model`.
 
+// Clippy's permission for tests covers test functions, not the helpers they share.
+#![allow(clippy::unwrap_used)]
+
 #[path = "model/agreement.rs"]
 mod agreement;
 #[path = "model/bases.rs"]

@@ -1,8 +1,9 @@
 //! What a generation promises: repeatable, independent of its neighbours, stoppable.
 
-use crate::bases::{fresh, soft_prompt, story, story_prompt};
+use crate::bases::{fresh, soft_prompt, story, story_dir, story_prompt};
 use domain::FinishReason;
-use model::{Completion, Generate, LanguageModel, MemberSpec, ModelError, Precision, Sampler, SoftPrompt, StoryFormat};
+use kernels::isa::Isa;
+use model::{Completion, Generate, LanguageModel, LoadOptions, MemberSpec, ModelError, Precision, Sampler, SoftPrompt, StoryFormat};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -41,6 +42,18 @@ fn a_candidate_does_not_depend_on_the_others_nor_on_what_ran_before() {
     let mut again = write(story(), &request(turned));
     again.reverse();
     assert_eq!(again, together, "in another order, with prompts that are remembered");
+}
+
+#[test]
+fn every_tier_of_instructions_writes_the_same_text() {
+    let request = Generate { max_tokens: 12, ..request(mixed()) };
+    let expected = write(story(), &request);
+    for isa in Isa::available() {
+        let options = LoadOptions { isa, ..LoadOptions::new(2) };
+        let base = LanguageModel::load_with(&story_dir(), &options).unwrap();
+        assert_eq!(base.isa(), isa.name());
+        assert_eq!(write(&base, &request), expected, "{}", isa.name());
+    }
 }
 
 #[test]
