@@ -135,6 +135,7 @@ for (const [colorScheme, width, height] of [
 		if (only && !picture.includes(only)) continue;
 		const page = await browser.newPage({ viewport: { width, height }, colorScheme, locale: "en-GB" });
 		const label = `${picture}-${colorScheme}-${width}`;
+		page.setDefaultTimeout(8000);
 		page.on("console", (message) => message.type() === "error" && faults.push(`${label}: ${message.text()}`));
 		page.on("pageerror", (error) => faults.push(`${label}: ${error.message}`));
 		await page.goto(address);

@@ -27,6 +27,8 @@ export const saveText = (fileName: string, text: string) => transport().saveText
 export const saveBytes = (fileName: string, base64: string, mime: string) => transport().saveBytes(fileName, base64, mime);
 /** `undefined` where folders cannot be chosen natively and must be typed. */
 export const folderChooser = () => transport().chooseFolder;
+/** The page has loaded what it needs to be used. */
+export const announceReady = () => transport().ready?.();
 export const surface = () => transport().kind;
 
 export function useTransport(chosen: Transport): void {

@@ -4,7 +4,7 @@ import { toFailure } from "./errors";
 import { WriteStream } from "./stream";
 import type { CallName, LinkState, Transport } from "./transport";
 
-/** The window: commands and channels of the shell. Channels carry batches, see recipes of the shell's `events.rs`. */
+/** The window: commands and channels of the shell. Channels carry batches, for a message per token would cost more than the tokens. */
 export class WindowTransport implements Transport {
 	readonly kind = "window";
 
@@ -25,13 +25,18 @@ export class WindowTransport implements Transport {
 	subscribe(onEvent: (event: Event) => void, onState: (state: LinkState) => void): () => void {
 		let ended = false;
 		let timer: ReturnType<typeof setTimeout> | undefined;
+		let after: number | null = null;
 		const start = (wait: number) => {
 			if (ended) return;
 			const channel = new Channel<Event[]>();
 			channel.onmessage = (batch) => {
-				if (!ended) batch.forEach(onEvent);
+				if (ended) return;
+				for (const event of batch) {
+					after = event.seq ?? after;
+					onEvent(event);
+				}
 			};
-			invoke("subscribe", { channel }).then(
+			invoke("subscribe", { channel, after }).then(
 				() => !ended && onState("live"),
 				() => {
 					if (ended) return;
@@ -55,6 +60,10 @@ export class WindowTransport implements Transport {
 	saveBytes(fileName: string, base64: string): Promise<string | null> {
 		return command("save_bytes", { fileName, base64 });
 	}
+
+	ready = (): void => {
+		invoke("page_ready").catch(() => undefined);
+	};
 
 	chooseFolder = (): Promise<string | null> => command("open_folder_dialog", {});
 }

@@ -16,6 +16,8 @@ export interface Transport {
 	/** Saves a file where the person says; `null` when they changed their mind, an empty path when only the browser knows it. */
 	saveText(fileName: string, text: string): Promise<string | null>;
 	saveBytes(fileName: string, base64: string, mime: string): Promise<string | null>;
+	/** Tells the shell that the page can be used. */
+	ready?: () => void;
 	/** Native folder choice; absent where there is none and the path must be typed. */
 	chooseFolder?: () => Promise<string | null>;
 }

@@ -77,12 +77,14 @@ class Session {
 	async continue(): Promise<void> {
 		const candidate = this.candidate;
 		if (!candidate || !this.request) return;
-		await this.write({ ...this.request, seed: null, continue_from: candidate.id }, shownText(candidate));
+		await this.write({ ...this.request, seed: null, continue_from: candidate.id }, shownText(candidate).trimEnd());
 	}
 
-	/** The same request with a fresh seed. */
+	/** The same request with a fresh seed; a continuation is continued anew from where it started. */
 	async again(): Promise<void> {
-		if (this.request) await this.write({ ...this.request, seed: null, continue_from: null });
+		if (!this.request) return;
+		const before = [...(this.candidate?.text ?? "")].slice(0, this.candidate?.continued_chars ?? 0).join("");
+		await this.write({ ...this.request, seed: null }, before);
 	}
 
 	async open(generation_id: string): Promise<void> {
