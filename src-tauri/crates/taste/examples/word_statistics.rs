@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Stems kept in `genres.json`; more add size and, measured here, no accuracy.
+/// Stems kept in `genres.json`, the most telling; they keep the file under 150 KB.
 const GENRE_STEMS: usize = 4000;
 const SCALE: f64 = 30.0;
 /// Divides naive Bayes' log-odds, which take words for independent.

@@ -16,7 +16,10 @@ pub(crate) fn repeated_4_grams(reading: &Reading) -> f64 {
         return 0.0;
     }
     // Sorted hashes instead of a set of slices: this runs for every text that taste learns from.
-    let mut grams: Vec<u64> = words.windows(4).map(|four| four.iter().fold(0, |sum: u64, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23))).collect();
+    let mut grams: Vec<u64> = words
+        .windows(4)
+        .map(|four| four.iter().fold(0, |sum: u64, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)))
+        .collect();
     let all = grams.len();
     grams.sort_unstable();
     grams.dedup();
@@ -47,8 +50,8 @@ pub fn distinct_2(texts: &[&str]) -> f64 {
 /// and its [`repetition`].
 ///
 /// Calibrated on the built-in base, whose ordinary text has −2.7 (held-out stories: 0.60) to −1.5 (its own likeliest
-/// writing: 0.94); −4 is noise (0.10). A loop is likely too, so repetition beyond the 2% of ordinary prose divides the
-/// result. Without a probability (not a number) only repetition counts, from a middling 0.5.
+/// writing: 0.94); −4 is noise (0.10). A loop is likely too, so repetition beyond the 2% that ordinary stories reach
+/// lowers the result. Without a probability (not a number) only repetition counts, from a middling 0.5.
 pub fn fluency(mean_logprob: f64, repetition: f64) -> f64 {
     let likely = if mean_logprob.is_nan() { 0.5 } else { 1.0 / (1.0 + (-(mean_logprob + 2.9) / 0.5).exp()) };
     let repeated = if repetition.is_finite() { (repetition - 0.02).clamp(0.0, 1.0) } else { 0.0 };

@@ -2,10 +2,11 @@
 
 mod card;
 mod design;
+mod evidence;
 mod solve;
 mod validate;
 
-use crate::features::{STYLE, STYLE_FEATURES};
+use crate::features::STYLE_FEATURES;
 use crate::reading::Reading;
 use design::{Design, dense_terms};
 use domain::TasteTraining;
@@ -39,7 +40,8 @@ pub struct Comparison {
 
 /// Standard deviations of the Gaussian priors, in log-odds for a text that stands one deviation out; 0 leaves a group out.
 ///
-/// All groups are there from the first thumb. A tight prior lets a group speak only as thumbs accumulate.
+/// All groups are there from the first thumb, tight; from 40 thumbs on [`TasteModel::fit`] widens those that the thumbs
+/// speak for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Priors {
     pub bias: f64,
@@ -47,7 +49,7 @@ pub struct Priors {
     pub style: f64,
     /// Their squares: a liking for the middle, or for extremes.
     pub curve: f64,
-    /// Their products: a liking for two together.
+    /// Their products: a liking for two together. Left out by default: at 100 thumbs simulated users gained nothing by it.
     pub together: f64,
     /// Words, each text's vector having length 1.
     pub word: f64,
@@ -57,7 +59,7 @@ pub struct Priors {
 
 impl Default for Priors {
     fn default() -> Self {
-        Self { bias: 1.0, style: 0.7, curve: 0.3, together: 0.0, word: 3.0, pair_weight: 0.5 }
+        Self { bias: 1.0, style: 0.6, curve: 0.1, together: 0.0, word: 1.0, pair_weight: 0.5 }
     }
 }
 
@@ -95,9 +97,12 @@ pub struct TasteModel {
     pub counts: Counts,
     /// Area under the ROC curve on held-out thumbs (cross-validated, whole generations held out); absent with too few.
     pub auc: Option<f64>,
-    /// Lower 95% bound of `auc` (one-sided).
+    /// The least that `auc` can be said to be; see `confident`.
     pub auc_low: Option<f64>,
-    /// Whether there are enough thumbs and the bound beats chance; only then may it vote.
+    /// Log of how much likelier the newest thumbs are under a taste like this than under none.
+    pub evidence: f64,
+    /// Whether there are enough thumbs, `auc_low` beats chance and the evidence speaks for a taste; only then may it vote.
+    /// Random thumbs pass in two or three looks of a hundred.
     pub confident: bool,
     pub priors: Priors,
     /// The bias and the style terms, in the order of `covariance`.
@@ -122,6 +127,10 @@ pub struct Prediction {
 /// Fewest thumbs, and fewest of either kind, from which a taste can be believed.
 pub const FEWEST_THUMBS: usize = 8;
 pub const FEWEST_OF_EACH: usize = 2;
+/// With fewer thumbs the scales of the priors stay as they are: choosing them would find patterns in luck.
+const FEWEST_TO_CHOOSE: usize = 40;
+/// A taste must make the newest thumbs e times likelier than none.
+const ENOUGH_EVIDENCE: f64 = 1.0;
 
 impl TasteModel {
     /// Fits the model to all that was said; deterministic, and defined for no data at all.
@@ -129,18 +138,26 @@ impl TasteModel {
     /// Of `options`, `max_vocab` bounds the words and `epochs` the Newton steps (four for each; it converges in about
     /// six). `lr` is accepted for old commands' sake: Newton's method needs no step size.
     pub fn fit(data: &TasteData, options: &TasteTraining) -> Self {
-        Self::fit_with(data, options, &Priors::default())
+        Self::fitted(data, options, &Priors::default(), true)
     }
 
-    /// [`TasteModel::fit`] with other priors.
+    /// [`TasteModel::fit`] with priors that are given and stay.
     pub fn fit_with(data: &TasteData, options: &TasteTraining, priors: &Priors) -> Self {
-        let design = Design::new(data, options.max_vocab as usize, priors);
+        Self::fitted(data, options, priors, false)
+    }
+
+    fn fitted(data: &TasteData, options: &TasteTraining, priors: &Priors, choose: bool) -> Self {
+        let mut design = Design::new(data, options.max_vocab as usize, priors);
+        let weighed = evidence::weigh(data, &design, priors, choose && data.thumbs.len() >= FEWEST_TO_CHOOSE);
+        let priors = &weighed.priors;
+        design.set_scales(priors);
+        let design = &design;
         let steps = options.epochs.clamp(1, 25) as usize * 4;
-        let fit = solve::fit(&design, |_| true, steps, None);
+        let fit = solve::fit(design, |_| true, steps, None);
         let liked = data.thumbs.iter().filter(|thumb| thumb.liked).count();
         let disliked = data.thumbs.len() - liked;
         let enough = data.thumbs.len() >= FEWEST_THUMBS && liked.min(disliked) >= FEWEST_OF_EACH;
-        let validated = if enough { validate::cross_validate(data, &design, steps, &fit.theta) } else { None };
+        let validated = if enough { validate::cross_validate(data, design, steps, &fit.theta) } else { None };
         let (sd, covariance) = fit.dense_posterior();
         let style = design.terms.iter().zip(&fit.theta).zip(&sd).map(|((name, weight), sd)| Weight {
             name: name.clone(),
@@ -162,7 +179,8 @@ impl TasteModel {
             },
             auc: validated.map(|found| rounded(found.auc)),
             auc_low: validated.map(|found| rounded(found.low)),
-            confident: validated.is_some_and(|found| found.low > 0.5),
+            evidence: rounded(weighed.evidence),
+            confident: validated.is_some_and(|found| found.low > 0.5 && (weighed.evidence > ENOUGH_EVIDENCE || found.beyond_luck)),
             priors: *priors,
             style,
             words: words.collect(),
@@ -186,8 +204,8 @@ impl TasteModel {
         best_pair(texts.len(), |a, b| self.prediction(&terms[a].minus(&terms[b])))
     }
 
-    /// Style terms in the order of `self.style`, and the known words, of a text.
-    fn terms_of(&self, text: &str) -> Terms<'_> {
+    /// Style terms in the order of `self.style`, and the words, of a text.
+    fn terms_of(&self, text: &str) -> Terms {
         let reading = Reading::new(text);
         let by_name = dense_terms(&reading, &self.priors);
         // A file of another version may know other terms; those that this one cannot measure say nothing.
@@ -199,20 +217,12 @@ impl TasteModel {
             let value = |term: &Weight| names.iter().position(|name| *name == term.name).map_or(0.0, |at| by_name[at]);
             self.style.iter().map(value).collect()
         };
-        let mut words = BTreeMap::new();
-        let mut unknown = 0.0;
-        for (stem, value) in design::word_vector(&reading) {
-            match self.words.get_key_value(stem.as_str()) {
-                Some((known, _)) => drop(words.insert(known.as_str(), value)),
-                None => unknown += value * value,
-            }
-        }
-        Terms { dense, words, unknown }
+        Terms { dense, words: design::word_vector(&reading).into_iter().collect() }
     }
 
     fn prediction(&self, terms: &Terms) -> Prediction {
         let mut logit = 0.0;
-        let mut variance = terms.unknown * self.priors.word * self.priors.word;
+        let mut variance = 0.0;
         for (at, (value, term)) in terms.dense.iter().zip(&self.style).enumerate() {
             logit += value * term.weight;
             let row = self.covariance.get(at * (at + 1) / 2..(at + 1) * (at + 2) / 2).unwrap_or(&[]);
@@ -222,7 +232,8 @@ impl TasteModel {
             }
         }
         for (word, value) in &terms.words {
-            let [weight, sd] = self.words[*word];
+            // Of a word that it never met the model knows only its prior.
+            let [weight, sd] = self.words.get(word).copied().unwrap_or([0.0, self.priors.word]);
             logit += value * weight;
             variance += value * value * sd * sd;
         }
@@ -261,21 +272,19 @@ fn best_pair(n: usize, difference: impl Fn(usize, usize) -> Prediction) -> Optio
     best
 }
 
-struct Terms<'m> {
+struct Terms {
     dense: Vec<f64>,
-    words: BTreeMap<&'m str, f64>,
-    /// Squared length of the words that the model does not know.
-    unknown: f64,
+    words: BTreeMap<String, f64>,
 }
 
-impl Terms<'_> {
+impl Terms {
     fn minus(&self, other: &Self) -> Self {
         let dense = self.dense.iter().zip(&other.dense).map(|(a, b)| a - b).collect();
         let mut words = self.words.clone();
         for (word, value) in &other.words {
-            *words.entry(word).or_default() -= value;
+            *words.entry(word.clone()).or_default() -= value;
         }
-        Self { dense, words, unknown: self.unknown + other.unknown }
+        Self { dense, words }
     }
 }
 
@@ -290,5 +299,5 @@ fn rounded(value: f64) -> f64 {
 
 /// The style feature that a term stands for, when it is one and not a product of them.
 fn plain_feature(name: &str) -> Option<&'static crate::features::StyleFeature> {
-    STYLE_FEATURES[..STYLE].iter().find(|feature| feature.name == name)
+    STYLE_FEATURES.iter().find(|feature| feature.name == name)
 }

@@ -11,7 +11,7 @@ use crate::reading::Reading;
 pub fn on_prompt(prompt: &str, text: &str) -> f64 {
     match found_and_wanted(&Reading::new(prompt), &Reading::new(text)) {
         (_, 0.0) => 1.0,
-        // The rarest words say most; half of the content is as much as most good stories repeat.
+        // A good story takes up some of the prompt's words and says the rest in others: the first ones count most.
         (found, wanted) => (found / wanted).sqrt().min(1.0),
     }
 }

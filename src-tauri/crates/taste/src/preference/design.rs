@@ -1,5 +1,6 @@
 //! From texts and verdicts to the rows of a regression.
 
+use super::solve::dot;
 use super::{Priors, TasteData};
 use crate::features::{self, STYLE, STYLE_FEATURES};
 use crate::lexicon::{STOP, WordMap, lists, rarity, stem};
@@ -76,7 +77,6 @@ impl Matrix {
     pub fn times(&self, row: usize, theta: &[f64]) -> f64 {
         let (dense, sparse) = theta.split_at(self.width);
         let (columns, values) = self.words(row);
-        // Four running sums each: one alone would wait for every addition before the next.
         let mut sums = [0.0; 4];
         let (four_columns, last_columns) = columns.as_chunks::<4>();
         let (four_values, last_values) = values.as_chunks::<4>();
@@ -85,20 +85,8 @@ impl Matrix {
                 sums[lane] += values[lane] * sparse[columns[lane] as usize];
             }
         }
-        for (column, x) in last_columns.iter().zip(last_values) {
-            sums[0] += x * sparse[*column as usize];
-        }
-        let (x_fours, x_last) = self.dense(row).as_chunks::<4>();
-        let (w_fours, w_last) = dense.as_chunks::<4>();
-        for (x, w) in x_fours.iter().zip(w_fours) {
-            for lane in 0..4 {
-                sums[lane] += x[lane] * w[lane];
-            }
-        }
-        for (x, w) in x_last.iter().zip(w_last) {
-            sums[0] += x * w;
-        }
-        (sums[0] + sums[1]) + (sums[2] + sums[3])
+        let rest: f64 = last_columns.iter().zip(last_values).map(|(column, x)| x * sparse[*column as usize]).sum();
+        dot(self.dense(row), dense) + (sums[0] + sums[1]) + (sums[2] + sums[3]) + rest
     }
 }
 
@@ -116,12 +104,19 @@ impl Design {
             items.iter_mut().for_each(|item| item.words.clear());
         }
         let terms = term_names(priors);
-        let mut precision: Vec<f64> = term_sds(priors).into_iter().map(|sd| 1.0 / (sd * sd)).collect();
-        let dense = precision.len();
-        precision.resize(dense + vocabulary.len(), 1.0 / (priors.word * priors.word).max(1e-12));
+        let dense = terms.len();
         let rows = rows(data, priors);
         let matrix = Matrix::new(&rows, &items, dense);
-        Self { terms, vocabulary, dense, rows, matrix, items, precision }
+        let mut design = Self { terms, vocabulary, dense, rows, matrix, items, precision: Vec::new() };
+        design.set_scales(priors);
+        design
+    }
+
+    /// Sets the scales of the groups; a group that was left out stays out.
+    pub fn set_scales(&mut self, priors: &Priors) {
+        let precision = |sd: f64| 1.0 / (sd * sd).max(1e-12);
+        self.precision = term_sds(priors).into_iter().map(precision).collect();
+        self.precision.resize(self.dense + self.vocabulary.len(), precision(priors.word));
     }
 
     pub fn parameters(&self) -> usize {

@@ -17,9 +17,8 @@ pub(super) struct Fit {
 /// many and sparse; the dense block, solved exactly, preconditions it. The maximum is unique, so where it starts only
 /// decides how soon it is there.
 pub(super) fn fit(design: &Design, used: impl Fn(usize) -> bool, steps: usize, start: Option<&[f64]>) -> Fit {
-    let rows: Vec<usize> = (0..design.rows.len())
-        .filter(|at| used(design.rows[*at].item) && design.rows[*at].other.is_none_or(&used))
-        .collect();
+    let rows: Vec<usize> =
+        (0..design.rows.len()).filter(|at| used(design.rows[*at].item) && design.rows[*at].other.is_none_or(&used)).collect();
     let mut theta = start.map_or_else(|| vec![0.0; design.parameters()], <[f64]>::to_vec);
     let mut system = System::new(design, &rows);
     let mut objective = system.objective(&theta);
@@ -201,12 +200,22 @@ impl<'d> System<'d> {
     }
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+/// Four running sums: one alone would wait for every addition before the next.
+pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let (a_fours, a_last) = a.as_chunks::<4>();
+    let (b_fours, b_last) = b.as_chunks::<4>();
+    let mut sums = [0.0; 4];
+    for (a, b) in a_fours.iter().zip(b_fours) {
+        for lane in 0..4 {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let rest: f64 = a_last.iter().zip(b_last).map(|(a, b)| a * b).sum();
+    (sums[0] + sums[1]) + (sums[2] + sums[3]) + rest
 }
 
 /// Lower Cholesky factor of a symmetric matrix `[n, n]`; the priors on its diagonal keep it positive definite.
-fn cholesky(matrix: &[f64], n: usize) -> Vec<f64> {
+pub(super) fn cholesky(matrix: &[f64], n: usize) -> Vec<f64> {
     let mut factor = vec![0.0; n * n];
     for i in 0..n {
         for j in 0..=i {
@@ -217,7 +226,7 @@ fn cholesky(matrix: &[f64], n: usize) -> Vec<f64> {
     factor
 }
 
-fn solve_cholesky(factor: &[f64], n: usize, x: &mut [f64]) {
+pub(super) fn solve_cholesky(factor: &[f64], n: usize, x: &mut [f64]) {
     for i in 0..n {
         x[i] = (x[i] - dot(&factor[i * n..i * n + i], &x[..i])) / factor[i * n + i];
     }

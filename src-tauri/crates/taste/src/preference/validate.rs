@@ -7,15 +7,22 @@ use crate::interval;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// The cross-validated area under the ROC curve and its lower bound.
+/// The cross-validated area under the ROC curve and the least it can be said to be.
 #[derive(Clone, Copy)]
 pub(super) struct Validated {
     pub auc: f64,
     pub low: f64,
+    pub beyond_luck: bool,
 }
 
-/// One-sided 95%: the bound that luck passes once in twenty.
-const Z: f64 = 1.645;
+/// Standard errors of chance by which the area must exceed one half.
+///
+/// Together with the evidence asked for by `TasteModel::confident`, random thumbs passed in 2–3% of 300 simulations each
+/// with 12, 25, 50, 100 and 200 thumbs. Alone it would let 4–8% pass: folds share what they learn from, which widens the
+/// spread of the area to 1.25 times the error of chance.
+const Z: f64 = 2.0;
+/// Errors above one half that no luck explains.
+const BEYOND_LUCK: f64 = 4.0;
 const FOLDS: usize = 5;
 /// More thumbs than this tell the figure no better; the newest are used.
 const MOST: usize = 600;
@@ -51,7 +58,8 @@ pub(super) fn cross_validate(data: &TasteData, design: &Design, steps: usize, al
         sum += interval::auc(&scores, &liked)?;
     }
     let auc = sum / repeats as f64;
-    Some(Validated { auc, low: auc - Z * interval::auc_error_of_chance(positives, negatives) })
+    let error = interval::auc_error_of_chance(positives, negatives);
+    Some(Validated { auc, low: auc - Z * error, beyond_luck: auc - BEYOND_LUCK * error > 0.5 })
 }
 
 /// The scores of the thumbs `recent` in `fold` by a model that learned from the other folds.

@@ -12,7 +12,9 @@ fn check(prompt: &str, text: &str, model: &TasteModel) {
     assert!(style(text).iter().all(|z| z.abs() <= 3.0), "features are held within three deviations");
     let prediction = model.predict(text);
     assert!(share(prediction.probability) && prediction.sd >= 0.0 && prediction.logit.is_finite());
-    assert!(share(on_prompt(prompt, text)) && share(genre_fit(&genres, text)) && share(repetition(text)) && share(distinct_2(&[text, prompt])));
+    assert!(
+        share(on_prompt(prompt, text)) && share(genre_fit(&genres, text)) && share(repetition(text)) && share(distinct_2(&[text, prompt]))
+    );
     for mean_logprob in [None, Some(-2.0), Some(f64::NAN), Some(f64::NEG_INFINITY)] {
         let others = [prompt, text];
         let input = QualityInput {
@@ -47,7 +49,19 @@ fn extreme_texts_are_scored_like_any_other() {
     let long = STORIES.iter().map(|story| story.text.as_str()).cycle().take(170).collect::<Vec<_>>().join("\n\n");
     assert!(long.len() > 100_000);
     let word = "a".repeat(100_000);
-    let texts = ["", " \n\n\t ", ".", "\"", "'''", "\u{200b}\u{200d}\u{feff}", "👩‍👩‍👧 🙂 e\u{301}\u{301} ﷽", "İstanbul ǅ ß Ω Ж 中文。", "\0\u{fffd}", &word, &long];
+    let texts = [
+        "",
+        " \n\n\t ",
+        ".",
+        "\"",
+        "'''",
+        "\u{200b}\u{200d}\u{feff}",
+        "👩‍👩‍👧 🙂 e\u{301}\u{301} ﷽",
+        "İstanbul ǅ ß Ω Ж 中文。",
+        "\0\u{fffd}",
+        &word,
+        &long,
+    ];
     for text in texts {
         for prompt in ["", "a dragon", &word, text] {
             check(prompt, text, &model);

@@ -37,7 +37,7 @@ fn tastes_that_features_express_are_learned_from_few_thumbs() {
 
 #[test]
 fn tastes_without_a_feature_of_their_own_are_learned_more_slowly() {
-    for (n, floor) in [(25, 0.58), (50, 0.63), (100, 0.67)] {
+    for (n, floor) in [(25, 0.59), (50, 0.63), (100, 0.65)] {
         let reached = mean(learned(&OTHER_USERS, n, 8).into_iter().map(|user| user.0));
         println!("{n:4} thumbs, mean of users without: {reached:.3}");
         assert!(reached >= floor, "{n} thumbs reached {reached:.3}");
@@ -49,6 +49,7 @@ fn a_hundred_thumbs_for_dialogue_are_believed_and_said_in_words() {
     let (data, _) = thumbs(&FEATURE_USERS[0].likes(), 100, 0.1, 3);
     let card = fit(&data).card();
     assert!(card.summary.confident, "{}", card.sentence);
+    println!("{card:#?}");
     assert!(card.likes.contains(&"dialogue".to_owned()), "{}", card.sentence);
     assert!(card.sentence.starts_with("Likes ") && card.sentence.contains("dialogue"), "{}", card.sentence);
     assert_eq!(card.liked_texts + card.disliked_texts, 100);
@@ -98,7 +99,7 @@ fn probabilities_are_calibrated() {
         (predicted - liked).abs()
     }));
     println!("expected calibration error {error:.3}");
-    assert!(error <= 0.06, "reached {error:.3}");
+    assert!(error <= 0.04, "reached {error:.3}");
 }
 
 #[test]

@@ -31,7 +31,9 @@ const FAULTS: [(&str, fn(&Story, &Story, &mut Random) -> String); 9] = [
     ("copied prompt", |story, _, _| format!("{0}. {0}! {0}. {1} {0}.", story.prompt, &story.text.split(". ").next().unwrap_or(""))),
     ("off prompt", |_, other, _| other.text.clone()),
     ("noise", |story, _, random| {
-        let noisy = |c: char, random: &mut Random| if c.is_alphabetic() && random.chance(0.25) { (b'a' + random.below(26) as u8) as char } else { c };
+        let noisy = |c: char, random: &mut Random| {
+            if c.is_alphabetic() && random.chance(0.25) { (b'a' + random.below(26) as u8) as char } else { c }
+        };
         story.text.chars().map(|c| noisy(c, random)).collect()
     }),
     ("salad", |story, _, random| {
@@ -39,9 +41,7 @@ const FAULTS: [(&str, fn(&Story, &Story, &mut Random) -> String); 9] = [
         random.shuffle(&mut words);
         words.join(" ") + "."
     }),
-    ("broken bytes", |story, _, random| {
-        story.text.chars().map(|c| if random.chance(0.03) { '\u{fffd}' } else { c }).collect()
-    }),
+    ("broken bytes", |story, _, random| story.text.chars().map(|c| if random.chance(0.03) { '\u{fffd}' } else { c }).collect()),
     ("a few words", |story, _, _| story.text.split(' ').take(9).collect::<Vec<_>>().join(" ") + "."),
 ];
 

@@ -32,17 +32,34 @@ fn family(text: &str, members: &[&str]) -> f64 {
 pub const FEATURE_USERS: [User; 7] = [
     User { name: "dialogue", trait_of: spoken },
     User { name: "short sentences", trait_of: |text| -sentence_letters(text) },
-    User { name: "first person", trait_of: |text| text.matches(" I ").count() as f64 + text.matches(" my ").count() as f64 - spoken(text) * 20.0 },
+    User {
+        name: "first person",
+        trait_of: |text| text.matches(" I ").count() as f64 + text.matches(" my ").count() as f64 - spoken(text) * 20.0,
+    },
     User { name: "long", trait_of: words },
     User { name: "questions", trait_of: |text| text.matches('?').count() as f64 },
-    User { name: "past over present", trait_of: |text| family(text, &["was", "had", "were", "did"]) - family(text, &["is", "are", "has", "does"]) },
-    User { name: "gloom", trait_of: |text| family(text, &["dark", "cold", "dead", "alone", "empty", "afraid", "blood", "black", "silence", "never"]) },
+    User {
+        name: "past over present",
+        trait_of: |text| family(text, &["was", "had", "were", "did"]) - family(text, &["is", "are", "has", "does"]),
+    },
+    User {
+        name: "gloom",
+        trait_of: |text| family(text, &["dark", "cold", "dead", "alone", "empty", "afraid", "blood", "black", "silence", "never"]),
+    },
 ];
 
 /// Users whose trait has no feature of its own.
 pub const OTHER_USERS: [User; 5] = [
-    User { name: "water", trait_of: |text| family(text, &["sea", "boat", "river", "water", "rain", "wave", "waves", "ship", "lake", "harbour", "wet", "fish"]) },
-    User { name: "animals", trait_of: |text| family(text, &["dog", "cat", "horse", "bird", "birds", "fox", "wolf", "goat", "hen", "mouse", "bear", "cow"]) },
+    User {
+        name: "water",
+        trait_of: |text| {
+            family(text, &["sea", "boat", "river", "water", "rain", "wave", "waves", "ship", "lake", "harbour", "wet", "fish"])
+        },
+    },
+    User {
+        name: "animals",
+        trait_of: |text| family(text, &["dog", "cat", "horse", "bird", "birds", "fox", "wolf", "goat", "hen", "mouse", "bear", "cow"]),
+    },
     User { name: "middle length", trait_of: |text| -(words(text) - 130.0).abs() },
     User { name: "dialogue and short", trait_of: |text| f64::from(spoken(text) > 0.08) + f64::from(sentence_letters(text) < 45.0) * 0.9 },
     User { name: "paragraphs", trait_of: |text| text.matches("\n\n").count() as f64 },
