@@ -260,7 +260,9 @@ pub enum Adapters {
         strength: Option<f64>,
     },
     /// Stop writing with it
-    Deactivate { id: String },
+    Deactivate {
+        id: String,
+    },
     /// Copy its files to a folder
     Export {
         id: String,
@@ -276,7 +278,9 @@ pub enum Adapters {
         name: Option<String>,
     },
     /// Remove it and its files
-    Delete { id: String },
+    Delete {
+        id: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -5,23 +5,32 @@ use crate::output::Printer;
 use app::calls::Call;
 use app::{App, OpenOptions, Opened};
 use domain::{ApiError, ErrorCode, Event, WriteEvent, WriteRequest, WriteResult};
-use http::{Client, ServedSocket, serve_socket};
+use http::{Client, EventStream, ServedSocket, serve_socket};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
 
 /// One of the two places; both offer the same calls.
 pub struct Backend {
     place: Place,
+    interrupt: OnceLock<Interrupt>,
     // Last, so that what runs on it is dropped before.
     runtime: Runtime,
 }
 
 enum Place {
-    Local { app: Arc<App>, socket: Option<ServedSocket> },
-    Remote { client: Client, pid: u32 },
+    Local {
+        app: Arc<App>,
+        socket: Option<ServedSocket>,
+    },
+    /// The stream is not read: while it is open, the owner does not end by itself.
+    Remote {
+        client: Client,
+        pid: u32,
+        _joined: EventStream,
+    },
 }
 
 /// How long an owner may take to answer: it may be starting, or ending.
@@ -41,12 +50,15 @@ impl Backend {
                     let socket = runtime.block_on(serve_socket(app.clone(), &app.socket_path()));
                     // Without it this command still works; only others cannot hand theirs over.
                     let socket = socket.inspect_err(|error| tracing::warn!(message = error.message, "no socket")).ok();
-                    return Ok(Self { place: Place::Local { app, socket }, runtime });
+                    return Ok(Self { place: Place::Local { app, socket }, interrupt: OnceLock::new(), runtime });
                 }
                 Opened::HeldBy(holder) => {
                     let client = Client::new(&holder.socket);
-                    match runtime.block_on(client.ping()) {
-                        Ok(()) => return Ok(Self { place: Place::Remote { client, pid: holder.pid }, runtime }),
+                    match runtime.block_on(client.join()) {
+                        Ok(joined) => {
+                            let place = Place::Remote { client, pid: holder.pid, _joined: joined };
+                            return Ok(Self { place, interrupt: OnceLock::new(), runtime });
+                        }
                         Err(_) if started.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(100)),
                         Err(error) => return Err(held(holder.pid, &error)),
                     }
@@ -72,6 +84,11 @@ impl Backend {
 
     pub fn runtime(&self) -> &Handle {
         self.runtime.handle()
+    }
+
+    /// Ctrl-C, which from now on is a wish that the command answers.
+    pub fn interrupt(&self) -> &Interrupt {
+        self.interrupt.get_or_init(|| Interrupt::watch(self.runtime()))
     }
 
     pub fn call<C: Call>(&self, input: C::Input) -> Result<C::Output, ApiError> {
@@ -110,31 +127,28 @@ impl Backend {
 
     /// Ends this process's part. Commands of others that run here are let finish first, unless Ctrl-C is pressed.
     pub fn close(self, printer: &Printer) {
-        let Self { place, runtime } = self;
+        self.wait_for_others(printer);
+        let Self { place, runtime, .. } = self;
         if let Place::Local { app, socket } = place {
             if let Some(socket) = socket {
-                wait_for_others(&socket, runtime.handle(), printer);
                 runtime.block_on(socket.finish());
             }
             app.shutdown();
         }
         runtime.shutdown_timeout(Duration::from_millis(200));
     }
-}
 
-fn wait_for_others(socket: &ServedSocket, runtime: &Handle, printer: &Printer) {
-    if socket.in_flight() == 0 {
-        return;
-    }
-    let interrupt = Interrupt::watch(runtime);
-    let started = Instant::now();
-    let mut said = false;
-    while socket.in_flight() > 0 && !interrupt.asked() {
-        if !said && started.elapsed() > Duration::from_secs(1) {
-            printer.remark("Another inkling command runs in this one; waiting for it. Ctrl-C stops both.");
-            said = true;
+    fn wait_for_others(&self, printer: &Printer) {
+        let Place::Local { socket: Some(socket), .. } = &self.place else { return };
+        let started = Instant::now();
+        let mut said = false;
+        while socket.in_flight() > 0 && !self.interrupt().asked() {
+            if !said && started.elapsed() > Duration::from_secs(1) {
+                printer.remark("Another inkling command runs in this one; waiting for it. Ctrl-C stops both.");
+                said = true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

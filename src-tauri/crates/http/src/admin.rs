@@ -40,7 +40,9 @@ impl From<Run> for TrainingRow {
             RunStatus::Running => ("running", message),
             RunStatus::Completed => ("completed", message),
             RunStatus::Failed => ("failed", message),
-            RunStatus::Interrupted => ("failed", message.or_else(|| Some("Interrupted: the program ended while it ran. It can be resumed.".into()))),
+            RunStatus::Interrupted => {
+                ("failed", message.or_else(|| Some("Interrupted: the program ended while it ran. It can be resumed.".into())))
+            }
             RunStatus::Cancelled => ("failed", message.or_else(|| Some("Cancelled.".into()))),
         };
         Self {
@@ -162,7 +164,9 @@ mod tests {
     #[test]
     fn old_means_days_a_duration_or_a_time() {
         let now = humantime::parse_rfc3339("2026-11-21T12:00:00Z").unwrap();
-        for (text, time) in [("1", "2026-11-20T12:00:00.000Z"), ("36h", "2026-11-20T00:00:00.000Z"), ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000Z")] {
+        for (text, time) in
+            [("1", "2026-11-20T12:00:00.000Z"), ("36h", "2026-11-20T00:00:00.000Z"), ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000Z")]
+        {
             assert_eq!(cutoff(text, now).unwrap().0, time, "{text}");
         }
         assert_eq!(cutoff("long ago", now).unwrap_err().detail[0].field, "older_than");

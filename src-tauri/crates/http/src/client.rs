@@ -28,14 +28,13 @@ impl Client {
         Self { path: socket.to_owned() }
     }
 
-    /// Whether the owner answers.
+    /// Reaches the owner. Until the stream is dropped, an owner that would end by itself waits for us.
     ///
     /// # Errors
-    /// `Busy` when it does not within two seconds.
-    pub async fn ping(&self) -> Result<(), ApiError> {
-        let answer = tokio::time::timeout(Duration::from_secs(2), self.send("GET", "/healthz", None)).await;
-        answer.map_err(|_| self.silent("no answer within two seconds"))??;
-        Ok(())
+    /// `Busy` when it does not answer within two seconds.
+    pub async fn join(&self) -> Result<EventStream, ApiError> {
+        let answer = tokio::time::timeout(Duration::from_secs(2), self.events(None)).await;
+        answer.map_err(|_| self.silent("no answer within two seconds"))?
     }
 
     /// Runs a call in the owner.
@@ -202,6 +201,9 @@ mod tests {
         assert_eq!(target.path, "/api/v1/runs/run%5Fa%2Fb/metrics?after=3", "an id cannot leave its part of the path");
         let input = AdapterActivation { adapter_id: "ad_1".into(), strength: Some(0.5) };
         let target = Target::of(Method::Post, "/api/v1/adapters/{adapter_id}/activate", &input).unwrap();
-        assert_eq!((target.path.as_str(), target.body.as_deref()), ("/api/v1/adapters/ad%5F1/activate", Some(br#"{"strength":0.5}"# as &[u8])));
+        assert_eq!(
+            (target.path.as_str(), target.body.as_deref()),
+            ("/api/v1/adapters/ad%5F1/activate", Some(br#"{"strength":0.5}"# as &[u8]))
+        );
     }
 }

@@ -44,8 +44,7 @@ pub(crate) async fn events(
     let teller = Teller { app: surface.app.clone(), last: after, sender };
     std::thread::Builder::new().name("event stream".into()).spawn(move || teller.tell_all(missed, &live)).map_err(ApiError::internal)?;
     let reader = Reader { receiver, _slot: slot, _in_flight: surface.in_flight.clone() };
-    let messages =
-        stream::unfold(reader, |mut reader| async move { reader.receiver.recv().await.map(|event| (as_sse(&event), reader)) });
+    let messages = stream::unfold(reader, |mut reader| async move { reader.receiver.recv().await.map(|event| (as_sse(&event), reader)) });
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(10)).text("alive");
     Ok(Sse::new(messages).keep_alive(keep_alive).into_response())
 }

@@ -49,7 +49,6 @@ impl AllowedHosts {
     }
 }
 
-
 /// Refuses a hostile Host or Origin; runs before everything else, for every path.
 pub(crate) async fn check_site(State(surface): State<Arc<Surface>>, request: Request, next: Next) -> Result<Response, Refusal> {
     if let Guard::Network { hosts, .. } = &surface.guard {
@@ -75,8 +74,9 @@ pub(crate) fn check_token(guard: &Guard, headers: &HeaderMap) -> Result<(), ApiE
     if offered.is_some_and(|offered| token.matches(offered)) {
         return Ok(());
     }
-    Err(ApiError::new(ErrorCode::Unauthorized, "This request carries no valid token.")
-        .hint("Open the address that `inkling serve` printed, or send its token as \"Authorization: Bearer …\". It changes at every start."))
+    Err(ApiError::new(ErrorCode::Unauthorized, "This request carries no valid token.").hint(
+        "Open the address that `inkling serve` printed, or send its token as \"Authorization: Bearer …\". It changes at every start.",
+    ))
 }
 
 /// Adds what tells a browser to trust nothing but us, and to keep nothing.
@@ -113,7 +113,8 @@ fn check_host(hosts: &AllowedHosts, request: &Request) -> Result<(), ApiError> {
     if ours && request.uri().authority().is_none_or(|authority| hosts.allow(authority.as_str())) {
         return Ok(());
     }
-    Err(ApiError::new(ErrorCode::Forbidden, "This request was meant for another host.").hint("Use the address that `inkling serve` printed."))
+    Err(ApiError::new(ErrorCode::Forbidden, "This request was meant for another host.")
+        .hint("Use the address that `inkling serve` printed."))
 }
 
 fn check_origin(hosts: &AllowedHosts, headers: &HeaderMap) -> Result<(), ApiError> {
@@ -159,7 +160,9 @@ mod tests {
         for ours in ["127.0.0.1:9009", "localhost:9009", "LOCALHOST:9009", "[::1]:9009"] {
             assert!(hosts.allow(ours), "{ours} is this machine");
         }
-        for foreign in ["127.0.0.1", "127.0.0.1:9010", "localhost.:9009", "evil.test:9009", "192.168.1.5:9009", "127.0.0.1:9009.evil.test", ""] {
+        for foreign in
+            ["127.0.0.1", "127.0.0.1:9010", "localhost.:9009", "evil.test:9009", "192.168.1.5:9009", "127.0.0.1:9009.evil.test", ""]
+        {
             assert!(!hosts.allow(foreign), "{foreign} is not");
         }
     }

@@ -14,7 +14,7 @@ mod admin;
 mod answer;
 mod body;
 mod charts;
-pub mod client;
+mod client;
 mod events;
 mod guard;
 mod kept;
@@ -30,7 +30,7 @@ mod token;
 mod ui;
 mod writing;
 
-pub use client::Client;
+pub use client::{Client, EventStream};
 pub use guard::{AllowedHosts, Guard};
 pub use router::{RouteInfo, router, routes};
 pub use serve::{Bound, ServeOptions, serve};

@@ -49,8 +49,7 @@ fn operation(route: &RouteInfo) -> Value {
         "responses": { route.status.to_string(): { "description": route.output }, "default": failure },
     });
     if matches!(route.method, "POST" | "PUT") {
-        operation["requestBody"] =
-            object!({ "content": { "application/json": { "schema": { "type": "object", "title": route.input } } } });
+        operation["requestBody"] = object!({ "content": { "application/json": { "schema": { "type": "object", "title": route.input } } } });
     }
     if !route.token {
         operation["security"] = object!([]);

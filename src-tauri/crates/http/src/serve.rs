@@ -110,9 +110,8 @@ fn parse_host(host: &str) -> Result<IpAddr, ApiError> {
 
 fn cannot_bind(ip: IpAddr, port: u16, error: &std::io::Error) -> ApiError {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            ApiError::new(ErrorCode::Conflict, format!("Port {port} is in use already.")).hint("Choose another with --port, or 0 for any free one.")
-        }
+        std::io::ErrorKind::AddrInUse => ApiError::new(ErrorCode::Conflict, format!("Port {port} is in use already."))
+            .hint("Choose another with --port, or 0 for any free one."),
         _ => ApiError::field("host", format!("{ip} port {port} cannot be used: {error}.")).hint("Use 127.0.0.1 and a port above 1023."),
     }
 }

@@ -41,7 +41,7 @@ mod tests {
     fn tokens_are_256_bits_and_differ() {
         let (one, two) = (Token::fresh().unwrap(), Token::fresh().unwrap());
         assert_eq!(one.as_str().len(), 64, "32 bytes in hex");
-        assert!(!one.matches(two.as_str()) && one.matches(&one.as_str().to_owned()), "only the same token matches");
+        assert!(!one.matches(two.as_str()) && one.matches(one.as_str()), "only the same token matches");
         assert!(!one.matches("") && !one.matches(&one.as_str()[..63]), "a prefix is not the token");
     }
 }

@@ -41,7 +41,8 @@ fn in_words(report: &DoctorReport) -> String {
         let state = base.problem.as_ref().map_or("ready", |problem| problem.message.as_str());
         rows.push(row("Base", format!("{} ({:.1} M parameters): {state}", base.name, base.parameters / 1e6)));
     }
-    let network = if report.network_allowed.is_empty() { "nothing leaves this machine".to_owned() } else { report.network_allowed.join(", ") };
+    let network =
+        if report.network_allowed.is_empty() { "nothing leaves this machine".to_owned() } else { report.network_allowed.join(", ") };
     rows.push(row("Network", network));
     let mut text = table(&rows);
     match report.problems.as_slice() {

@@ -50,7 +50,8 @@ fn list(runs: &[Run]) -> String {
         .map(|run| {
             let loss = run.final_loss.map_or(String::new(), |loss| format!("loss {loss:.3}"));
             let time = run.seconds.map_or(String::new(), duration);
-            let words = run.error.as_ref().map(|error| error.message.clone()).or_else(|| run.verdict.as_ref().map(|one| one.reason.clone()));
+            let words =
+                run.error.as_ref().map(|error| error.message.clone()).or_else(|| run.verdict.as_ref().map(|one| one.reason.clone()));
             vec![run.run_id.to_string(), name(&run.status), format!("{} texts", run.samples), loss, time, words.unwrap_or_default()]
         })
         .collect();
@@ -66,7 +67,13 @@ fn show(run: &Run) -> String {
         row("Base", run.base.to_string()),
         row("Texts", format!("{} learned from, {} held out", run.samples, run.heldout)),
         row("Steps", format!("{} of {}", run.step, hyper.steps)),
-        row("Soft prompt", format!("{} vectors, learning rate {}, batch {}, seed {}", hyper.virtual_tokens, hyper.learning_rate, hyper.batch_size, hyper.seed)),
+        row(
+            "Soft prompt",
+            format!(
+                "{} vectors, learning rate {}, batch {}, seed {}",
+                hyper.virtual_tokens, hyper.learning_rate, hyper.batch_size, hyper.seed
+            ),
+        ),
     ];
     rows.extend(run.final_loss.map(|loss| row("Final loss", format!("{loss:.4}"))));
     rows.extend(run.seconds.map(|seconds| row("Time", duration(seconds))));

@@ -2,7 +2,6 @@
 
 use crate::args::Serve;
 use crate::backend::Backend;
-use crate::interrupt::Interrupt;
 use crate::output::Printer;
 use app::calls::call;
 use domain::{ApiError, ErrorCode, Nothing};
@@ -32,7 +31,7 @@ pub fn run(options: Serve, backend: &Backend, printer: &Printer) -> Result<(), A
         // The range of the setting is that of a port.
         None => u16::try_from(backend.call::<call::Settings>(Nothing {})?.server_port).map_err(ApiError::internal)?,
     };
-    let interrupt = Interrupt::watch(backend.runtime());
+    let interrupt = backend.interrupt();
     let options = ServeOptions { host: options.host, port, allow_network: options.allow_network };
     let bound = backend.runtime().block_on(http::serve(app.clone(), options))?;
     if let Some(warning) = &bound.warning {

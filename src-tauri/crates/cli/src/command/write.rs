@@ -6,8 +6,8 @@ use crate::interrupt::Interrupt;
 use crate::output::{Printer, table};
 use app::calls::call;
 use domain::{
-    AdapterChoice, AdapterId, ApiError, BaseId, Candidate, CandidateId, ErrorCode, FieldFault, GenerationId, GenerationRef, Genre, GenreMix,
-    Style, WriteEvent, WriteRequest, WriteResult,
+    AdapterChoice, AdapterId, ApiError, BaseId, Candidate, CandidateId, ErrorCode, FieldFault, GenerationId, GenerationRef, Genre,
+    GenreMix, Style, WriteEvent, WriteRequest, WriteResult,
 };
 use std::io::Read;
 use std::process::ExitCode;
@@ -18,12 +18,12 @@ use std::time::Duration;
 /// Writes; Ctrl-C stops the generation, which keeps what it has.
 pub fn run(write: Write, backend: &Backend, printer: &Printer) -> Result<ExitCode, ApiError> {
     let request = request(write)?;
-    let interrupt = Interrupt::watch(backend.runtime());
+    let interrupt = backend.interrupt();
     let generation: Mutex<Option<GenerationId>> = Mutex::new(None);
     let ended = AtomicBool::new(false);
     let mut screen = Screen { printer, written: false };
     let result = std::thread::scope(|scope| {
-        scope.spawn(|| stop_when_asked(backend, &interrupt, &generation, &ended));
+        scope.spawn(|| stop_when_asked(backend, interrupt, &generation, &ended));
         let result = backend.write_streaming(request, &mut |event| {
             if let WriteEvent::Started { generation_id, .. } = &event {
                 *generation.lock().unwrap_or_else(PoisonError::into_inner) = Some(generation_id.clone());
@@ -69,7 +69,9 @@ const LEADING: u32 = 0;
 impl Screen<'_> {
     fn show(&mut self, event: &WriteEvent) {
         match event {
-            WriteEvent::Started { notices, .. } => notices.iter().for_each(|notice| self.printer.remark(&format!("note: {}", notice.message))),
+            WriteEvent::Started { notices, .. } => {
+                notices.iter().for_each(|notice| self.printer.remark(&format!("note: {}", notice.message)))
+            }
             WriteEvent::Token { index: LEADING, text } if self.printer.watched() => {
                 self.printer.piece(text);
                 self.written = true;
@@ -97,7 +99,8 @@ fn tell(result: &WriteResult, screen: &Screen<'_>) {
         Some(winner) => printer.text(&winner.text),
         None => {}
     }
-    let mut rows = vec![["", "candidate", "total", "taste", "quality", "on prompt", "fluency", "genre", "member"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["", "candidate", "total", "taste", "quality", "on prompt", "fluency", "genre", "member"].map(str::to_owned).to_vec()];
     rows.extend(result.candidates.iter().map(|candidate| row(candidate, &result.chosen)));
     printer.remark(&format!(
         "\n{}\n\n{:.1} s, {:.0} tokens/s, seed {}. `inkling feedback {} --up` (or --down) teaches Inkling your taste.",
@@ -136,7 +139,11 @@ fn request(write: Write) -> Result<WriteRequest, ApiError> {
         }
     }
     let style = write.style.as_deref().and_then(|name| faults.keep(name.parse::<Style>()));
-    let adapters = if write.adapter.is_empty() { None } else { Some(write.adapter.iter().filter_map(|one| faults.keep(adapter(one)).flatten()).collect()) };
+    let adapters = if write.adapter.is_empty() {
+        None
+    } else {
+        Some(write.adapter.iter().filter_map(|one| faults.keep(adapter(one)).flatten()).collect())
+    };
     faults.check()?;
     Ok(WriteRequest {
         prompt: prompt(write.prompt)?,

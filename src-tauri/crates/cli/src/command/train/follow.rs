@@ -1,11 +1,12 @@
-//! Follows a run to its end: turns changes into the events that `--json` prints and the screen draws, with no step missing.
+//! Follows a run to its end: turns changes into the events that `--json` prints and the screen draws, with no point missing.
 
 use super::progress::Progress;
 use crate::backend::Backend;
-use crate::interrupt::Interrupt;
 use crate::output::Printer;
 use app::calls::call;
-use domain::{ApiError, Change, ErrorCode, Event, JobRef, Metric, MetricsQuery, Phase, Run, RunId, RunRef, RunStatus, TrainEvent, TrainQueued};
+use domain::{
+    ApiError, Change, ErrorCode, Event, JobRef, Metric, MetricsQuery, Phase, Run, RunId, RunRef, RunStatus, TrainEvent, TrainQueued,
+};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -17,12 +18,12 @@ const LOOK: Duration = Duration::from_secs(2);
 /// `after` is the step it starts from; earlier ones are not printed again.
 pub fn follow(
     queued: TrainQueued,
-    after: u32,
+    after: Option<u32>,
     mut events: Receiver<Event>,
     backend: &Backend,
     printer: &Printer,
 ) -> Result<TrainEvent, ApiError> {
-    let interrupt = Interrupt::watch(backend.runtime());
+    let interrupt = backend.interrupt();
     let mut follower = Follower::new(queued.run_id.clone(), after);
     let mut progress = Progress::new(printer);
     let mut looked = Instant::now();
@@ -31,9 +32,8 @@ pub fn follow(
         let run = match events.recv_timeout(Duration::from_millis(100)) {
             Ok(event) => match event.change {
                 Change::RunChanged { run } if run.run_id == queued.run_id => Some(*run),
-                Change::RunMetrics { run_id, metrics } if run_id == queued.run_id => {
-                    let metrics = if follower.misses_some(&metrics) { reload(&follower, metrics, backend)? } else { metrics };
-                    follower.metrics(metrics).iter().for_each(|event| progress.show(event));
+                Change::RunMetrics { run_id, .. } if run_id == queued.run_id => {
+                    show_new(&mut follower, &mut progress, backend)?;
                     None
                 }
                 Change::RunCheckpoint { run_id, step } if run_id == queued.run_id => {
@@ -46,7 +46,7 @@ pub fn follow(
             Err(error) => {
                 looked = Instant::now();
                 if error == RecvTimeoutError::Disconnected {
-                    events = backend.subscribe()?;
+                    events = backend.subscribe().map_err(|_| owner_ended(&queued.run_id))?;
                 }
                 Some(backend.call::<call::Run>(RunRef { run_id: queued.run_id.clone() })?)
             }
@@ -54,8 +54,7 @@ pub fn follow(
         if let Some(run) = run {
             follower.run_changed(&run).iter().for_each(|event| progress.show(event));
             if let Some(ended) = ended(&run) {
-                let rest = reload(&follower, Vec::new(), backend)?;
-                follower.metrics(rest).iter().for_each(|event| progress.show(event));
+                show_new(&mut follower, &mut progress, backend)?;
                 progress.end(&ended);
                 return Ok(ended);
             }
@@ -70,13 +69,20 @@ pub fn follow(
     }
 }
 
-/// What the store has after the last step told, with what was just announced.
-fn reload(follower: &Follower, announced: Vec<Metric>, backend: &Backend) -> Result<Vec<Metric>, ApiError> {
-    let query = MetricsQuery { run_id: follower.run_id.clone(), after: Some(follower.last_step) };
-    let mut metrics = backend.call::<call::RunMetrics>(query)?.metrics;
-    metrics.extend(announced);
-    metrics.sort_by_key(|metric| metric.step);
-    Ok(metrics)
+fn owner_ended(run_id: &RunId) -> ApiError {
+    ApiError::new(ErrorCode::Busy, format!("The Inkling that trains {run_id} has ended. The run keeps its last checkpoint."))
+        .hint(format!("Go on with: inkling runs resume {run_id}"))
+}
+
+/// Tells the points that the store has and that were not told yet.
+///
+/// The announcement of a point only says when to look: announcements can be lost, and the trainer does not report every
+/// step, so a gap would not show.
+fn show_new(follower: &mut Follower, progress: &mut Progress<'_>, backend: &Backend) -> Result<(), ApiError> {
+    let query = MetricsQuery { run_id: follower.run_id.clone(), after: follower.last_step };
+    let metrics = backend.call::<call::RunMetrics>(query)?.metrics;
+    follower.metrics(metrics).iter().for_each(|event| progress.show(event));
+    Ok(())
 }
 
 /// What has been told about a run so far.
@@ -84,11 +90,11 @@ struct Follower {
     run_id: RunId,
     started: bool,
     phase: Option<Phase>,
-    last_step: u32,
+    last_step: Option<u32>,
 }
 
 impl Follower {
-    fn new(run_id: RunId, after: u32) -> Self {
+    fn new(run_id: RunId, after: Option<u32>) -> Self {
         Self { run_id, started: false, phase: None, last_step: after }
     }
 
@@ -115,18 +121,12 @@ impl Follower {
         told
     }
 
-    /// Whether a step between the last one told and these is missing.
-    fn misses_some(&self, metrics: &[Metric]) -> bool {
-        let mut last = self.last_step;
-        metrics.iter().filter(|metric| metric.step > self.last_step).any(|metric| metric.step != std::mem::replace(&mut last, metric.step) + 1)
-    }
-
     /// Each step once, in order.
     fn metrics(&mut self, metrics: Vec<Metric>) -> Vec<TrainEvent> {
         let mut told = Vec::new();
         for metric in metrics {
-            if metric.step > self.last_step {
-                self.last_step = metric.step;
+            if self.last_step.is_none_or(|last| metric.step > last) {
+                self.last_step = Some(metric.step);
                 told.push(TrainEvent::Metric { run_id: self.run_id.clone(), metric });
             }
         }
@@ -137,7 +137,9 @@ impl Follower {
 /// The last event of a run that works no longer.
 fn ended(run: &Run) -> Option<TrainEvent> {
     let run_id = run.run_id.clone();
-    let interrupted = |reason: &str| Some(TrainEvent::Interrupted { run_id: run_id.clone(), step: run.checkpoint_step.unwrap_or(0), reason: reason.to_owned() });
+    let interrupted = |reason: &str| {
+        Some(TrainEvent::Interrupted { run_id: run_id.clone(), step: run.checkpoint_step.unwrap_or(0), reason: reason.to_owned() })
+    };
     let failed = |error: ApiError| Some(TrainEvent::Failed { run_id: run_id.clone(), error });
     match run.status {
         RunStatus::Queued | RunStatus::Running => None,
@@ -174,17 +176,11 @@ mod tests {
     }
 
     #[test]
-    fn every_step_is_told_once_and_in_order() {
-        let mut follower = Follower::new("run_1".into(), 0);
-        assert_eq!(steps(&follower.metrics(vec![metric(1), metric(2)])), [1, 2]);
+    fn every_point_is_told_once_and_in_order() {
+        let mut follower = Follower::new("run_1".into(), None);
+        assert_eq!(steps(&follower.metrics(vec![metric(0), metric(2)])), [0, 2], "the loss before the first step counts");
         assert_eq!(steps(&follower.metrics(vec![metric(2), metric(3)])), [3], "what was told is not told again");
-    }
-
-    #[test]
-    fn a_gap_is_noticed_before_and_inside_a_batch() {
-        let follower = Follower::new("run_1".into(), 2);
-        assert!(!follower.misses_some(&[metric(2), metric(3), metric(4)]), "2 was told, 3 and 4 follow");
-        assert!(follower.misses_some(&[metric(4)]), "3 is missing before the batch");
-        assert!(follower.misses_some(&[metric(3), metric(5)]), "4 is missing inside it");
+        let mut resumed = Follower::new("run_1".into(), Some(5));
+        assert_eq!(steps(&resumed.metrics(vec![metric(5), metric(6)])), [6], "what was told before the stop is not told again");
     }
 }

@@ -42,7 +42,7 @@ pub fn soft_prompt(train: SoftPrompt, backend: &Backend, printer: &Printer) -> R
     let request = request(train);
     let events = backend.subscribe()?;
     let queued = backend.call::<call::Train>(request)?;
-    let ended = follow::follow(queued, 0, events, backend, printer)?;
+    let ended = follow::follow(queued, None, events, backend, printer)?;
     finish(ended, output_dir.as_deref(), backend, printer)
 }
 
@@ -51,7 +51,7 @@ pub fn resume(run_id: RunId, output_dir: Option<&Path>, backend: &Backend, print
     let events = backend.subscribe()?;
     let run = backend.call::<call::Run>(RunRef { run_id: run_id.clone() })?;
     let queued = backend.call::<call::ResumeRun>(RunRef { run_id })?;
-    let ended = follow::follow(queued, run.checkpoint_step.unwrap_or(0), events, backend, printer)?;
+    let ended = follow::follow(queued, run.checkpoint_step, events, backend, printer)?;
     finish(ended, output_dir, backend, printer)
 }
 
@@ -102,7 +102,8 @@ fn refuse_unsupported(train: &SoftPrompt) -> Result<(), ApiError> {
     if faults.is_empty() {
         return Ok(());
     }
-    Err(ApiError::fields(faults).hint("Leave it out; --output-dir puts a copy of the result where you want it, --resume-from goes on with a run."))
+    Err(ApiError::fields(faults)
+        .hint("Leave it out; --output-dir puts a copy of the result where you want it, --resume-from goes on with a run."))
 }
 
 /// A resumed run goes on exactly as it began.
