@@ -108,27 +108,26 @@ impl Draw {
             return pick(weights, draw * total);
         }
         let total = if top_k == 0 { Some(sum_exp(isa, logits, most, factor)) } else { None };
-        // The likely tokens are few: sort those first, and all only when they do not suffice.
-        let mut reach = 7.0;
-        loop {
+        // The likely tokens are few: look at those first, further only when they do not suffice, and sort once.
+        for reach in [4.0, 8.0, 16.0, f32::INFINITY] {
             self.keep_above(logits, most, factor, reach);
-            if reach == f32::INFINITY || self.suffices(total, reach) {
+            if self.suffices(total, reach) {
                 break;
             }
-            reach = if reach < 14.0 { 14.0 } else { f32::INFINITY };
         }
+        // Heaviest first; equal weights by token.
+        self.kept.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         self.cut(total);
         let sum = self.kept.iter().map(|(weight, _)| weight).sum::<f32>();
         pick(self.kept.iter().copied(), draw * sum)
     }
 
-    /// Collects the tokens within `reach` of the most likely one, heaviest first; equal weights by token.
+    /// Collects the tokens within `reach` of the most likely one.
     fn keep_above(&mut self, logits: &[f32], most: f32, factor: f32, reach: f32) {
         let bound = most - reach / factor;
         self.kept.clear();
         let near = logits.iter().enumerate().filter(|(_, logit)| **logit >= bound);
         self.kept.extend(near.map(|(token, logit)| (((logit - most) * factor).exp(), token as u32)));
-        self.kept.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     }
 
     /// Whether the collected tokens surely contain all that the cuts will leave.
