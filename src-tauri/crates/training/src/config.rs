@@ -50,12 +50,15 @@ pub struct SoftPromptConfig {
     pub recompute: bool,
 }
 
+/// For 10–40 texts on the built-in base. Of the rates tried there (0.003 to 0.1), 0.01 learned a plain trait (text in lower
+/// case) almost as fast as 0.03 and fitted single texts less; either way held-out loss of texts that the base knows is at its
+/// best after 15–60 updates and rises from there, hence the frequent measurements and the patience.
 impl Default for SoftPromptConfig {
     fn default() -> Self {
         Self {
             virtual_tokens: 16,
             start: PromptStart::Vocabulary,
-            steps: 150,
+            steps: 120,
             batch_size: 4,
             learning_rate: 0.01,
             warmup_steps: 10,
@@ -63,7 +66,7 @@ impl Default for SoftPromptConfig {
             weight_decay: 0.0,
             clip_norm: 1.0,
             rows_at_once: 1024,
-            heldout_every: 25,
+            heldout_every: 10,
             patience: Some(4),
             checkpoint_steps: 25,
             checkpoints_kept: 3,
