@@ -101,7 +101,11 @@ impl Shell {
 
 fn open() -> Result<Arc<App>, ApiError> {
     match App::open(OpenOptions::default())? {
-        Opened::Owner(app) => Ok(app),
+        Opened::Owner(app) => {
+            // Loaded while the page is being shown, so that the first text does not wait for it.
+            app.warm_up();
+            Ok(app)
+        }
         // A second window never comes here, it brings the first to the front; so the holder is a terminal.
         Opened::HeldBy(holder) => {
             let message = format!("Another Inkling (process {}) holds the data folder. Nothing was changed.", holder.pid);

@@ -41,7 +41,6 @@ impl Inkling {
         self.process.kill().expect("a running process can be killed");
         self.process.wait().expect("a killed process ends");
     }
-
 }
 
 impl Drop for Inkling {

@@ -88,7 +88,9 @@ async fn check(client: &Client, log: &Mutex<Acknowledged>) {
         let log = log.lock().expect("unpoisoned");
         (log.prompts.clone(), log.texts.clone(), log.feedback.clone(), log.draft.clone())
     };
-    let detail = |id: GenerationId| async move { client.call::<call::Generation>(GenerationRef { generation_id: id }).await.expect("it is still there") };
+    let detail = |id: GenerationId| async move {
+        client.call::<call::Generation>(GenerationRef { generation_id: id }).await.expect("it is still there")
+    };
     for (id, prompt) in prompts {
         assert_eq!(detail(id).await.request.prompt, prompt, "an acknowledged prompt");
     }

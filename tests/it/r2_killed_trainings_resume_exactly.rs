@@ -77,7 +77,8 @@ async fn outcome(inkling: &Inkling, run_id: &RunId) -> RunOutcome {
     assert_eq!(state.status, RunStatus::Completed, "{:?}", state.error);
     let adapters = inkling.client.call::<call::Adapters>(Nothing {}).await.expect("adapters");
     let hash = adapters.into_iter().find(|adapter| Some(&adapter.id) == state.adapter_id.as_ref()).expect("its adapter").sha256;
-    let metrics = inkling.client.call::<call::RunMetrics>(MetricsQuery { run_id: run_id.clone(), after: None }).await.expect("metrics").metrics;
+    let metrics =
+        inkling.client.call::<call::RunMetrics>(MetricsQuery { run_id: run_id.clone(), after: None }).await.expect("metrics").metrics;
     RunOutcome { hash, losses: metrics.into_iter().map(|metric| (metric.step, metric.loss)).collect() }
 }
 
