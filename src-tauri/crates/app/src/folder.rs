@@ -116,14 +116,14 @@ pub(crate) enum Taken {
 }
 
 impl FolderLock {
-    /// Takes the lock without waiting. The operating system releases it when the process ends, however it ends.
-    pub fn take(folder: &DataFolder) -> Result<Taken, ApiError> {
+    /// Takes the lock without waiting, and names the socket where the owner takes requests. The operating system releases it when the process ends, however it ends.
+    pub fn take(folder: &DataFolder, socket: &Path) -> Result<Taken, ApiError> {
         let path = folder.lock_file();
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(|error| storage(&path, &error))?;
         match file.try_lock() {
             Ok(()) => {
-                let holder = Holder { pid: std::process::id(), socket: folder.socket() };
+                let holder = Holder { pid: std::process::id(), socket: socket.to_owned() };
                 let text = serde_json::to_string(&holder).map_err(ApiError::internal)?;
                 file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(|error| storage(&path, &error))?;
                 Ok(Taken::Ours(Self { _file: file }))

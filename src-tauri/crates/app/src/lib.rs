@@ -40,6 +40,8 @@ use store::Store;
 pub struct OpenOptions {
     pub data_dir: Option<PathBuf>,
     pub assets_dir: Option<PathBuf>,
+    /// Leave queued jobs alone until this process queues or resumes one: for a command that only looks.
+    pub defer_jobs: bool,
 }
 
 /// Either this process owns the data folder now, or another one does and takes requests on its socket.
@@ -57,6 +59,8 @@ pub struct App {
     writing: write::Writing,
     worker: worker::Worker,
     events: events::Hub,
+    /// Where this process takes requests; it stays there when the data folder moves.
+    socket: PathBuf,
     /// Held while settings change, so that two updates do not lose each other's keys.
     settings: Mutex<()>,
     /// What was found at start that the person should see.
@@ -84,7 +88,8 @@ impl App {
             None => folder::data_folder()?,
         });
         folder.create()?;
-        let lock = match FolderLock::take(&folder)? {
+        let socket = folder.socket();
+        let lock = match FolderLock::take(&folder, &socket)? {
             folder::Taken::Ours(lock) => lock,
             folder::Taken::HeldBy(holder) => return Ok(Opened::HeldBy(holder)),
         };
@@ -99,8 +104,9 @@ impl App {
             models: base::Models::default(),
             taste: taste_model::CurrentTaste::default(),
             writing: write::Writing::default(),
-            worker: worker::Worker::default(),
+            worker: worker::Worker::new(options.defer_jobs),
             events,
+            socket,
             settings: Mutex::new(()),
             findings: Mutex::new(findings),
         });
@@ -118,7 +124,7 @@ impl App {
             Some(path) => path,
             None => folder::data_folder()?,
         });
-        match FolderLock::take(&folder)? {
+        match FolderLock::take(&folder, &folder.socket())? {
             folder::Taken::Ours(_lock) => Ok(Store::restore(folder.root(), backup)?),
             folder::Taken::HeldBy(holder) => {
                 let message = format!("Inkling is open (process {}) and uses that folder.", holder.pid);
@@ -143,7 +149,12 @@ impl App {
 
     /// Where the owner serves the HTTP API for other processes of the same person.
     pub fn socket_path(&self) -> PathBuf {
-        self.home().folder.socket()
+        self.socket.clone()
+    }
+
+    /// Takes up queued jobs now, if opening deferred them.
+    pub fn take_up_jobs(&self) {
+        self.worker.wake();
     }
 
     /// Stops a running training at its next checkpoint (it can be resumed) and the worker thread.

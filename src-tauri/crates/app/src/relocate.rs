@@ -17,7 +17,7 @@ pub(crate) fn relocate(app: &App, to: &Path) -> Result<(), ApiError> {
     }
     let target = DataFolder::at(to.to_owned());
     target.create()?;
-    let Taken::Ours(lock) = FolderLock::take(&target)? else {
+    let Taken::Ours(lock) = FolderLock::take(&target, &app.socket)? else {
         return Err(ApiError::new(ErrorCode::Busy, "Another Inkling uses that folder.").hint("Choose another folder."));
     };
     copy(&old.folder.runs(), &target.runs())?;

@@ -39,14 +39,22 @@ pub(crate) struct Worker {
 
 #[derive(Default)]
 struct Queue {
+    /// Queued jobs wait until this process queues or resumes one.
+    deferred: bool,
     woken: bool,
     stopping: bool,
 }
 
 impl Worker {
+    pub fn new(defer_jobs: bool) -> Self {
+        Self { queue: Mutex::new(Queue { deferred: defer_jobs, ..Queue::default() }), ..Self::default() }
+    }
+
     /// Tells the worker that the queue changed.
     pub fn wake(&self) {
-        lock(&self.queue).woken = true;
+        let mut queue = lock(&self.queue);
+        (queue.woken, queue.deferred) = (true, false);
+        drop(queue);
         self.changed.notify_all();
     }
 
@@ -106,7 +114,8 @@ fn work(app: &Weak<App>) {
             return;
         }
         let home = app.home();
-        match home.store.claim_job(WORKER) {
+        let claimed = if lock(&app.worker.queue).deferred { Ok(None) } else { home.store.claim_job(WORKER) };
+        match claimed {
             Ok(Some(job)) => {
                 perform(&app, &home, job);
                 continue;

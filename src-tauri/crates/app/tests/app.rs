@@ -1,5 +1,7 @@
 //! Journeys through the use cases, on the real store and the real built-in base.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests fail loudly too
+
 #[path = "app/bad_input.rs"]
 mod bad_input;
 #[path = "app/folder.rs"]
@@ -63,7 +65,7 @@ impl Desk {
 }
 
 pub fn open(path: &Path) -> Arc<App> {
-    match App::open(OpenOptions { data_dir: Some(path.to_owned()), assets_dir: None }).expect("opens") {
+    match App::open(OpenOptions { data_dir: Some(path.to_owned()), assets_dir: None, ..OpenOptions::default() }).expect("opens") {
         Opened::Owner(app) => app,
         Opened::HeldBy(holder) => panic!("held by {holder:?}"),
     }

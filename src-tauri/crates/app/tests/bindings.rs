@@ -1,6 +1,8 @@
 //! The TypeScript types and the table of calls in `ui/src/api/bindings.ts` derive from Rust; this fails when they are stale.
 //! `UPDATE_BINDINGS=1 cargo test -p inkling-app --test bindings` writes them anew.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests fail loudly too
+
 use domain::*;
 use specta::datatype::{DataType, Fields, Primitive};
 use specta::{Format, Types};

@@ -109,7 +109,8 @@ fn settings_list_all_faults_and_change_nothing() {
 #[test]
 fn a_missing_base_is_named_and_the_texts_still_open() {
     let (folder, assets) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    let options = OpenOptions { data_dir: Some(folder.path().to_owned()), assets_dir: Some(assets.path().to_owned()) };
+    let options =
+        OpenOptions { data_dir: Some(folder.path().to_owned()), assets_dir: Some(assets.path().to_owned()), ..OpenOptions::default() };
     let Opened::Owner(app) = App::open(options).expect("opens without a base") else { panic!("free") };
     let error = app.write(short(PROMPTS[0], 1)).expect_err("no base");
     assert_eq!(error.code, ErrorCode::ModelMissing);
@@ -133,7 +134,8 @@ fn a_damaged_base_is_named_and_not_loaded() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x40;
     std::fs::write(&weights, bytes).expect("written");
-    let options = OpenOptions { data_dir: Some(folder.path().to_owned()), assets_dir: Some(assets.path().to_owned()) };
+    let options =
+        OpenOptions { data_dir: Some(folder.path().to_owned()), assets_dir: Some(assets.path().to_owned()), ..OpenOptions::default() };
     let Opened::Owner(app) = App::open(options).expect("opens") else { panic!("free") };
     let error = app.write(short(PROMPTS[0], 1)).expect_err("damaged");
     assert_eq!(error.code, ErrorCode::ModelDamaged);

@@ -5,7 +5,8 @@ use domain::*;
 #[test]
 fn a_second_start_learns_who_holds_the_folder() {
     let desk = Desk::new();
-    let again = App::open(OpenOptions { data_dir: Some(desk.folder.path().to_owned()), assets_dir: None }).expect("answers");
+    let again = App::open(OpenOptions { data_dir: Some(desk.folder.path().to_owned()), assets_dir: None, ..OpenOptions::default() })
+        .expect("answers");
     let Opened::HeldBy(holder) = again else { panic!("two owners") };
     assert_eq!(holder.pid, std::process::id());
     assert_eq!(holder.socket, desk.app.socket_path());
@@ -20,7 +21,9 @@ fn a_folder_of_a_newer_version_is_refused_and_left_alone() {
     // The user version stands at offset 60 of the header (SQLite file format, 1.3).
     bytes[60..64].copy_from_slice(&9999u32.to_be_bytes());
     std::fs::write(&database, &bytes).expect("written");
-    let error = App::open(OpenOptions { data_dir: Some(folder.path().to_owned()), assets_dir: None }).err().expect("newer");
+    let error = App::open(OpenOptions { data_dir: Some(folder.path().to_owned()), assets_dir: None, ..OpenOptions::default() })
+        .err()
+        .expect("newer");
     assert_eq!(error.code, ErrorCode::NewerData);
     assert!(error.hint.is_some());
     assert_eq!(std::fs::read(&database).expect("still there"), bytes, "untouched");

@@ -37,6 +37,8 @@ pub fn run(options: Serve, backend: &Backend, printer: &Printer) -> Result<(), A
     if let Some(warning) = &bound.warning {
         printer.remark(&format!("warning: {warning}"));
     }
+    app.take_up_jobs();
+    app.warm_up();
     printer.result(&Served { address: bound.url(), token: bound.token.as_str() }, || bound.url_with_token());
     printer.remark("Open this address in a browser on this machine. Ctrl-C stops.");
     while !interrupt.asked() {

@@ -33,7 +33,7 @@ pub struct Answer {
 impl House {
     pub fn open() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let options = OpenOptions { data_dir: Some(folder.path().to_owned()), assets_dir: Some(assets()) };
+        let options = OpenOptions { data_dir: Some(folder.path().to_owned()), assets_dir: Some(assets()), ..OpenOptions::default() };
         let Opened::Owner(app) = App::open(options).expect("an empty folder opens") else { panic!("nobody else holds a fresh folder") };
         let token = Token::fresh().expect("random numbers");
         let hosts = AllowedHosts::of(HOST.parse().expect("an address"));

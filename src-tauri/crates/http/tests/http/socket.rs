@@ -74,7 +74,7 @@ async fn calls_streams_and_errors_come_through_as_if_they_were_local() {
 async fn a_second_start_finds_the_owner() {
     let house = House::open();
     let served = serve_socket(house.app.clone(), &house.app.socket_path()).await.expect("a socket");
-    let options = OpenOptions { data_dir: Some(house.app.data_dir()), assets_dir: Some(assets()) };
+    let options = OpenOptions { data_dir: Some(house.app.data_dir()), assets_dir: Some(assets()), ..OpenOptions::default() };
     let Opened::HeldBy(holder) = App::open(options).expect("it is asked, not broken") else { panic!("the folder has one owner") };
     assert_eq!(holder.pid, std::process::id());
     drop(Client::new(&holder.socket).join().await.expect("and the owner answers there"));
