@@ -1,0 +1,173 @@
+import { cleanup, render, screen, waitFor } from "@testing-library/svelte";
+import userEvent from "@testing-library/user-event";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { Failure } from "../src/api/errors";
+import { startEvents } from "../src/stores/events";
+import { library } from "../src/stores/library.svelte";
+import { route } from "../src/stores/route.svelte";
+import { work } from "../src/stores/work.svelte";
+import Activity from "../src/views/Activity/Activity.svelte";
+import Teach from "../src/views/Teach/Teach.svelte";
+import { makeAdapter, makeJob, makeMetrics, makeRun, plan } from "./fixtures";
+import { ScriptedTransport } from "./scripted";
+
+// jsdom has no canvas: the chart's own arithmetic is tested in series.test.ts, its drawing in the end-to-end tests.
+vi.mock("uplot", () => ({ default: Object.assign(vi.fn(), { join: () => [[]] }) }));
+
+const user = userEvent.setup();
+let transport: ScriptedTransport;
+
+async function open(answers: ConstructorParameters<typeof ScriptedTransport>[0] = {}, where = "train"): Promise<void> {
+	transport = new ScriptedTransport(answers);
+	startEvents(() => undefined);
+	await Promise.all([work.load(), library.load()]);
+	route.go("teach", where);
+	render(Teach);
+}
+
+beforeEach(() => work.versions.clear());
+afterEach(cleanup);
+
+const button = (name: string) => screen.getByRole("button", { name });
+const points = () => Number(screen.getByTestId("loss-chart").dataset.points);
+
+test("before the first training the page says what will be here and what is missing", async () => {
+	await open({
+		plan_training: () => ({ ...plan, ready: false, examples: 0, blocked_by: { code: "not_ready", message: "No text was liked so far.", hint: "Give a thumb up.", detail: [] } }),
+	});
+	expect(await screen.findByText("No text was liked so far.")).toBeInTheDocument();
+	expect(screen.getByText("Give a thumb up.")).toBeInTheDocument();
+	expect(button("Train")).toBeDisabled();
+	await user.click(button("Write and thumb some texts"));
+	expect(route.view).toBe("write");
+});
+
+test("the plan is shown with its cost, changed figures are planned anew, faults stand at their field", async () => {
+	await open({
+		plan_training: ({ hyperparameters }) => {
+			if ((hyperparameters?.learning_rate ?? 0) > 1) throw new Failure({ code: "invalid_input", message: "A figure.", detail: [{ field: "hyperparameters.learning_rate", message: "learning_rate is 5; it must be above 0 and at most 1." }] });
+			return plan;
+		},
+	});
+	expect(await screen.findByText(/about 2 min 40 s · 310 MB of 5.1 GB free/)).toBeInTheDocument();
+	await user.click(button("Change"));
+	await user.type(screen.getByRole("textbox", { name: /Learning rate/ }), "5");
+	expect(await screen.findByText(/must be above 0 and at most 1/)).toBeInTheDocument();
+	expect(button("Train")).toBeDisabled();
+	await user.clear(screen.getByRole("textbox", { name: /Learning rate/ }));
+	await waitFor(() => expect(button("Train")).toBeEnabled());
+});
+
+test("a training is started, drawn as it runs, paused, resumed and cancelled", async () => {
+	const runs = [] as ReturnType<typeof makeRun>[];
+	const jobs = [] as ReturnType<typeof makeJob>[];
+	await open({
+		runs: () => runs,
+		jobs: () => jobs,
+		train: () => {
+			runs.push(makeRun({ run_id: "run_t", job_id: "job_t", status: "running", phase: "train", step: 0, verdict: null, adapter_id: null }));
+			jobs.push(makeJob({ id: "job_t", run_id: "run_t" }));
+			return { job_id: "job_t", run_id: "run_t" };
+		},
+		pause_job: () => makeJob({ id: "job_t", state: "running" }),
+		resume_job: () => makeJob({ id: "job_t", state: "running" }),
+		cancel_job: () => makeJob({ id: "job_t", state: "cancelled" }),
+	});
+	await waitFor(() => expect(button("Train")).toBeEnabled());
+	await user.click(button("Train"));
+	expect(await screen.findByRole("button", { name: "Pause" })).toBeEnabled();
+	expect(screen.getByText("3 Train")).toHaveAttribute("aria-current", "step");
+	transport.announce({ change: "run_metrics", data: { run_id: "run_t", metrics: makeMetrics(0, 20) } });
+	await waitFor(() => expect(points(), "20 of training, 2 held out").toBe(22));
+	transport.announce({ change: "run_metrics", data: { run_id: "run_t", metrics: makeMetrics(20, 40) } });
+	await waitFor(() => expect(points()).toBe(44));
+	expect(screen.getByText(/step 40 of 200 · 1,9\d\d tokens\/s · 2 min 8 s left/)).toBeInTheDocument();
+
+	await user.click(button("Pause"));
+	expect(transport.inputs("pause_job")).toEqual([{ job_id: "job_t" }]);
+	expect(screen.getByText("Pausing at the next step …")).toBeInTheDocument();
+	transport.announce({ change: "run_changed", data: { run: makeRun({ run_id: "run_t", job_id: "job_t", status: "paused", step: 40, verdict: null }) } });
+	await user.click(await screen.findByRole("button", { name: "Resume" }));
+	expect(transport.inputs("resume_job")).toEqual([{ job_id: "job_t" }]);
+	transport.announce({ change: "run_changed", data: { run: makeRun({ run_id: "run_t", job_id: "job_t", status: "running", phase: "train", verdict: null }) } });
+	await user.click(await screen.findByRole("button", { name: "Cancel" }));
+	expect(transport.inputs("cancel_job")).toEqual([{ job_id: "job_t" }]);
+});
+
+test("coming back to the view shows the whole curve from the stored metrics", async () => {
+	await open({ runs: () => [makeRun({ run_id: "run_c" })], run_metrics: ({ run_id }) => ({ run_id, metrics: makeMetrics(0, 200) }) });
+	await waitFor(() => expect(points()).toBe(220));
+	await user.click(screen.getByText("Show as a table"));
+	expect(await screen.findByRole("columnheader", { name: "held out" })).toBeInTheDocument();
+	expect(screen.getAllByRole("row").length).toBeGreaterThan(100);
+});
+
+test("a finished training shows whether it is better, and the person decides", async () => {
+	let run = makeRun({ run_id: "run_d", adapter_id: "adp_d" });
+	let adapter = makeAdapter({ id: "adp_d", state: "trial" });
+	await open({
+		runs: () => [run],
+		adapters: () => [adapter],
+		decide: ({ decision }) => {
+			run = { ...run, decision };
+			adapter = { ...adapter, state: decision === "keep" ? "active" : "trial" };
+			return adapter;
+		},
+	});
+	const verdict = await screen.findByRole("group", { name: "Is it better?" });
+	expect(verdict).toHaveTextContent("64 % wins 57 to 71 %, 60 pairs");
+	expect(verdict).toHaveTextContent("+1.2 %");
+	expect(verdict).toHaveTextContent("2.61 → 2.44");
+	expect(button("Not now")).toBeInTheDocument();
+	await user.click(button("Keep"));
+	expect(await screen.findByText("You kept it. New texts are written with it.")).toBeInTheDocument();
+	await user.click(button("Undo"));
+	expect(await screen.findByText("Undone. New texts are written as before.")).toBeInTheDocument();
+	expect(transport.inputs("decide")).toEqual([
+		{ run_id: "run_d", decision: "keep" },
+		{ run_id: "run_d", decision: "undo" },
+	]);
+});
+
+test("history tells how each run ended, and an interrupted one can be resumed from its page", async () => {
+	await open(
+		{
+			runs: () => [
+				makeRun({ run_id: "run_i", status: "interrupted", step: 88, checkpoint_step: 75, final_loss: null, verdict: null }),
+				makeRun({ run_id: "run_f", status: "failed", verdict: null, error: { code: "disk_full", message: "The disk is full.", hint: null }, created_at: "2026-11-20T10:00:00.000Z" }),
+			],
+			resume_run: () => ({ job_id: "job_2", run_id: "run_i" }),
+		},
+		"history",
+	);
+	const rows = screen.getAllByRole("row");
+	expect(rows[1]).toHaveTextContent("interrupted");
+	expect(rows[1]).toHaveTextContent("Can go on from step 75.");
+	expect(rows[2]).toHaveTextContent("The disk is full.");
+	route.go("teach", "history", "run_i");
+	await user.click(await screen.findByRole("button", { name: "Resume" }));
+	expect(transport.inputs("resume_run")).toEqual([{ run_id: "run_i" }]);
+});
+
+test("two runs are laid over each other", async () => {
+	await open({ runs: () => [makeRun({ run_id: "run_x" }), makeRun({ run_id: "run_y" })], run_metrics: ({ run_id }) => ({ run_id, metrics: makeMetrics(0, 50) }) }, "compare");
+	const boxes = screen.getAllByRole("checkbox");
+	await user.click(boxes[0] as HTMLElement);
+	expect(screen.queryByTestId("loss-chart"), "one is no comparison").toBeNull();
+	await user.click(boxes[1] as HTMLElement);
+	await waitFor(() => expect(points()).toBe(100));
+	await user.click(button("held out"));
+	await waitFor(() => expect(points()).toBe(10));
+});
+
+test("the queue says what runs, how far, and why something failed", async () => {
+	transport = new ScriptedTransport({
+		jobs: () => [makeJob({ progress: 0.42 }), makeJob({ id: "job_f", state: "failed", title: "Old training", error: { code: "disk_full", message: "The disk is full.", hint: "Free some space.", detail: [] }, created_at: "2026-11-20T10:00:00.000Z" })],
+		pause_job: () => makeJob({ state: "paused" }),
+	});
+	render(Activity);
+	expect(await screen.findByRole("progressbar")).toHaveAttribute("aria-valuenow", "42");
+	expect(screen.getByText("The disk is full.")).toBeInTheDocument();
+	await user.click(button("Pause"));
+	expect(await screen.findByRole("heading", { name: "Can go on" })).toBeInTheDocument();
+});
