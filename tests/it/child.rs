@@ -1,7 +1,8 @@
 //! A real Inkling in a process of its own, to be killed.
 
+use app::calls::call;
 use domain::*;
-use http::client::Client;
+use http::Client;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ impl Inkling {
             .expect("inkling starts");
         let mut inkling = Self { process, client: Client::new(&home.join("inkling.sock")) };
         let started = Instant::now();
-        while inkling.client.ping().await.is_err() {
+        while inkling.client.call::<call::Draft>(Nothing {}).await.is_err() {
             assert!(started.elapsed() < Duration::from_secs(30), "inkling serve did not answer within 30 s");
             if let Ok(Some(status)) = inkling.process.try_wait() {
                 panic!("inkling serve ended with {status}");

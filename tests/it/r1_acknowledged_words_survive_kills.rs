@@ -3,8 +3,8 @@
 use crate::child::{Chance, Inkling, short, times};
 use app::calls::call;
 use domain::*;
-use http::client::Client;
-use std::sync::{Arc, Mutex};
+use http::Client;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// What the killed process had acknowledged, recorded outside of it.
@@ -20,15 +20,17 @@ struct Acknowledged {
 async fn everything_acknowledged_survives_kills_at_random_moments() {
     let home = tempfile::tempdir().expect("a folder");
     let mut chance = Chance::fresh();
-    let acknowledged = Arc::new(Mutex::new(Acknowledged::default()));
+    let acknowledged = Mutex::new(Acknowledged::default());
     let kills = times(20, 200);
     for round in 0..kills {
         let inkling = Inkling::start(home.path()).await;
         check(&inkling.client, &acknowledged).await;
-        let user = tokio::spawn(use_it(inkling.client.clone(), acknowledged.clone(), round, chance.below(1 << 30)));
-        tokio::time::sleep(Duration::from_millis(5 + chance.below(700))).await;
-        inkling.kill();
-        user.await.expect("the user only stops");
+        let user = use_it(inkling.client.clone(), &acknowledged, round, chance.below(1 << 30));
+        let moment = Duration::from_millis(5 + chance.below(700));
+        tokio::join!(user, async {
+            tokio::time::sleep(moment).await;
+            inkling.kill();
+        });
     }
     let inkling = Inkling::start(home.path()).await;
     check(&inkling.client, &acknowledged).await;
@@ -43,7 +45,7 @@ async fn everything_acknowledged_survives_kills_at_random_moments() {
 }
 
 /// Writes, judges and drafts until the process is gone.
-async fn use_it(client: Client, log: Arc<Mutex<Acknowledged>>, round: u32, seed: u64) {
+async fn use_it(client: Client, log: &Mutex<Acknowledged>, round: u32, seed: u64) {
     let mut chance = Chance(seed);
     for turn in 0.. {
         let prompt = format!("a fox in round {round}, turn {turn}");

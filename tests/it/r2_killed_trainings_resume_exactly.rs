@@ -35,7 +35,8 @@ async fn a_training_killed_again_and_again_ends_with_the_same_losses_and_the_sam
     let mut interrupted = 0;
     for kill in 1..=kills {
         // Killed at a random moment after a random step of the next stretch.
-        let wanted = (STEPS - 10) * kill / (kills + 1);
+        // It may stop early by held-out loss, so all kills come in its first third.
+        let wanted = STEPS / 3 * kill / (kills + 1);
         while run(&inkling, &run_id).await.step < wanted && run(&inkling, &run_id).await.status != RunStatus::Completed {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -57,7 +58,8 @@ async fn a_training_killed_again_and_again_ends_with_the_same_losses_and_the_sam
             assert_eq!(loss.to_bits(), wanted.to_bits(), "the loss of step {step}");
         }
     }
-    assert!(resumed.losses.contains_key(&STEPS) && unbroken.losses.contains_key(&STEPS), "the last step is always reported");
+    let last = |losses: &BTreeMap<u32, f64>| losses.last_key_value().map(|(step, _)| *step);
+    assert_eq!(last(&unbroken.losses), last(&resumed.losses), "both end at the same step, which is always reported");
 }
 
 struct RunOutcome {

@@ -161,6 +161,7 @@ fn write_pairs(
         },
         soft_prompt: side.soft_prompt.clone(),
         strength: side.strength,
+        lora: None,
     };
     let members = (0..TEXTS_A_PROMPT).map(|index| member(new, index)).chain((0..TEXTS_A_PROMPT).map(|index| member(old, index)));
     let request = Generate {

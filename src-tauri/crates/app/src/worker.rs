@@ -210,7 +210,7 @@ fn train_and_judge(app: &Arc<App>, home: &Arc<Home>, job: &mut Job, run: &mut Ru
     let dataset = FrozenDataset::load(&run_folder)?;
     let base = app.base(&observer.run.base)?;
     let tokens = dataset.tokenised(base.tokenizer(), &observer.run.hyperparameters);
-    let config = train::recipe_config(&observer.run.hyperparameters);
+    let config = train::recipe_config(&observer.run.hyperparameters, &tokens);
     let trainable = trainable(app, &observer.run.base)?;
     let checkpoints = Checkpoints::new(&Disk, &run_folder, config.checkpoints_kept).newest()?;
     for skipped in &checkpoints.skipped {

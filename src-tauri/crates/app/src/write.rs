@@ -241,6 +241,7 @@ impl App {
             sampler: sampler(index),
             soft_prompt: member.soft_prompt.clone(),
             strength: member.strength as f32,
+            lora: None,
         });
         let generate = Generate {
             prompt: plan.prompt.clone(),

@@ -23,7 +23,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub fn new() -> Self {
+    pub fn open() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let app = open(folder.path());
         Self { folder, app }

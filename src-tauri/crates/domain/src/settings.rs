@@ -197,9 +197,9 @@ settings! {
     "Training" {
         virtual_tokens: u32 = 16, "virtualTokens", 1..=128, "Soft prompt length", "How many learned prompt vectors stand before your prompt.";
         training_epochs: u32 = 8, "trainingEpochs", 1..=200, "Passes", "How often each liked text is seen.";
-        training_learning_rate: f64 = 0.02, "trainingLearningRate", 0.000001..=1.0, "Learning rate", "How large each learning step is.";
+        training_learning_rate: f64 = 0.01, "trainingLearningRate", 0.000001..=1.0, "Learning rate", "How large each learning step is.";
         training_batch_size: u32 = 4, "trainingBatchSize", 1..=64, "Batch size", "Texts per learning step.";
-        training_min_steps: u32 = 60, "trainingMinSteps", 1..=100000, "Fewest steps", "With few texts, passes are added until this many steps are reached.";
+        training_min_steps: u32 = 120, "trainingMinSteps", 1..=100000, "Fewest steps", "With few texts, passes are added until this many steps are reached.";
         training_checkpoint_steps: u32 = 25, "trainingCheckpointSteps", 1..=10000, "Checkpoint every", "Steps between two saved states that a training can resume from.";
         training_checkpoints_kept: u32 = 2, "trainingCheckpointsKept", 1..=20, "Checkpoints kept", "Older saved states are removed.";
         training_threads: u32 = 0, "trainingThreads", 0..=64, "Threads", "Processor threads for training; 0 uses all but keeps writing first.";

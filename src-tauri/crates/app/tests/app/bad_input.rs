@@ -14,7 +14,7 @@ fn refused(desk: &Desk, request: WriteRequest) -> ApiError {
 
 #[test]
 fn a_faulty_request_names_every_fault_at_once() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     let request = WriteRequest {
         prompt: "  ".to_owned(),
         genres: GenreMix([(Genre::Horror, 0.0)].into()),
@@ -31,7 +31,7 @@ fn a_faulty_request_names_every_fault_at_once() {
 
 #[test]
 fn an_empty_prompt_and_zero_sliders_are_refused_each_with_its_hint() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     assert!(refused(&desk, short("", 1)).message.contains("prompt is empty"));
     let zero = WriteRequest { genres: GenreMix([(Genre::Fantasy, 0.0), (Genre::Mystery, 0.0)].into()), ..short(PROMPTS[0], 1) };
     let error = refused(&desk, zero);
@@ -40,7 +40,7 @@ fn an_empty_prompt_and_zero_sliders_are_refused_each_with_its_hint() {
 
 #[test]
 fn unknown_ids_are_not_found() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     let error = desk.app.feedback(feedback(&CandidateId::from("cand_nobody"), 1)).expect_err("unknown");
     assert_eq!(error.code, ErrorCode::NotFound);
     let base = WriteRequest { base: Some(BaseId::from("gpt-7")), ..short(PROMPTS[0], 1) };
@@ -52,7 +52,7 @@ fn unknown_ids_are_not_found() {
 
 #[test]
 fn feedback_that_says_nothing_is_refused() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     let chosen = desk.app.write(short(PROMPTS[0], 1)).expect("written").chosen;
     let silent = FeedbackRequest { verdict: None, ..feedback(&chosen, 1) };
     assert!(desk.app.feedback(silent).expect_err("says nothing").hint.is_some());
@@ -64,7 +64,7 @@ fn feedback_that_says_nothing_is_refused() {
 
 #[test]
 fn a_training_without_examples_says_what_is_missing() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     let plan = desk.app.plan_training(training(5)).expect("a plan");
     assert!(!plan.ready);
     let error = desk.app.train(training(5)).expect_err("nothing to learn from");
@@ -75,7 +75,7 @@ fn a_training_without_examples_says_what_is_missing() {
 
 #[test]
 fn faulty_hyperparameters_are_listed() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     desk.like(&PROMPTS[..1]);
     let mut request = training(5);
     request.hyperparameters.batch_size = Some(0);
@@ -86,7 +86,7 @@ fn faulty_hyperparameters_are_listed() {
 
 #[test]
 fn a_training_over_its_memory_budget_is_refused_with_the_figures() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     desk.like(&PROMPTS[..2]);
     let update = serde_json::json!({ "memoryBudgetMb": 1 });
     desk.app.update_settings(SettingsUpdate(update.as_object().expect("an object").clone())).expect("saved");
@@ -97,7 +97,7 @@ fn a_training_over_its_memory_budget_is_refused_with_the_figures() {
 
 #[test]
 fn settings_list_all_faults_and_change_nothing() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     let update =
         serde_json::json!({ "candidates": 0, "softPromptEnabled": true, "softPromptModelDir": "/nowhere/at/all", "theme": "dark" });
     let error = desk.app.update_settings(SettingsUpdate(update.as_object().expect("an object").clone())).expect_err("faulty");

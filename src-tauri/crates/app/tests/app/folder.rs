@@ -4,7 +4,7 @@ use domain::*;
 
 #[test]
 fn a_second_start_learns_who_holds_the_folder() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     let again = App::open(OpenOptions { data_dir: Some(desk.folder.path().to_owned()), assets_dir: None, ..OpenOptions::default() })
         .expect("answers");
     let Opened::HeldBy(holder) = again else { panic!("two owners") };
@@ -35,7 +35,7 @@ fn everything_moves_to_another_folder_without_a_restart() {
     let config = tempfile::tempdir().expect("a folder");
     // SAFETY: the other tests of this binary read no configuration folder.
     unsafe { std::env::set_var("XDG_CONFIG_HOME", config.path()) };
-    let desk = Desk::new();
+    let desk = Desk::open();
     let result = desk.app.write(short(PROMPTS[0], 1)).expect("written");
     let events = desk.app.subscribe();
     let parent = tempfile::tempdir().expect("a folder");

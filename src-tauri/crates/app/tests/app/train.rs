@@ -4,7 +4,7 @@ use std::path::Path;
 
 #[test]
 fn liked_texts_train_a_soft_prompt_that_can_be_kept_and_undone() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     desk.like(&PROMPTS);
     let plan = desk.app.plan_training(training(12)).expect("a plan");
     assert!(plan.ready, "{:?}", plan.blocked_by);
@@ -48,7 +48,7 @@ fn liked_texts_train_a_soft_prompt_that_can_be_kept_and_undone() {
 
 #[test]
 fn a_paused_training_goes_on_to_the_same_adapter_as_an_unbroken_one() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     desk.like(&PROMPTS[..4]);
     let unbroken = desk.ended(&desk.app.train(training(30)).expect("queued").run_id);
     let queued = desk.app.train(training(30)).expect("queued");
@@ -80,7 +80,7 @@ fn a_paused_training_goes_on_to_the_same_adapter_as_an_unbroken_one() {
 
 #[test]
 fn a_cancelled_training_leaves_no_adapter_and_frees_the_slot() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     desk.like(&PROMPTS[..3]);
     let queued = desk.app.train(training(5000)).expect("queued");
     desk.app.cancel_job(JobRef { job_id: queued.job_id }).expect("cancelling");
@@ -94,7 +94,7 @@ fn a_cancelled_training_leaves_no_adapter_and_frees_the_slot() {
 
 #[test]
 fn closing_during_a_training_makes_it_interrupted_and_resumable() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     desk.like(&PROMPTS[..3]);
     let queued = desk.app.train(training(40)).expect("queued");
     while desk.app.run(RunRef { run_id: queued.run_id.clone() }).expect("a run").step == 0 {
@@ -110,7 +110,7 @@ fn closing_during_a_training_makes_it_interrupted_and_resumable() {
 
 #[test]
 fn an_exported_adapter_comes_back_the_same() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     desk.like(&PROMPTS[..2]);
     let run = desk.ended(&desk.app.train(training(3)).expect("queued").run_id);
     let adapter_id = run.adapter_id.expect("an adapter");

@@ -3,7 +3,7 @@ use domain::*;
 
 #[test]
 fn the_same_seed_gives_the_same_texts_and_another_seed_others() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     let texts = |seed| -> Vec<String> {
         let mut candidates = desk.app.write(short(PROMPTS[0], seed)).expect("written").candidates;
         candidates.sort_by(|a, b| a.text.cmp(&b.text));
@@ -16,7 +16,7 @@ fn the_same_seed_gives_the_same_texts_and_another_seed_others() {
 
 #[test]
 fn streamed_tokens_add_up_to_the_stored_texts() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     let mut streamed = [String::new(), String::new()];
     let mut in_order = Vec::new();
     let result = desk
@@ -38,7 +38,7 @@ fn streamed_tokens_add_up_to_the_stored_texts() {
 
 #[test]
 fn feedback_is_there_after_a_restart_and_teaches_taste() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     let liked = desk.like(&PROMPTS[..2]);
     let disliked = &liked[0].candidates[1].id;
     let told = desk.thumb(disliked, -1);
@@ -55,7 +55,7 @@ fn feedback_is_there_after_a_restart_and_teaches_taste() {
 
 #[test]
 fn an_edit_is_kept_exported_and_continued_from() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     let result = desk.app.write(short(PROMPTS[2], 1)).expect("written");
     let edit = FeedbackRequest { verdict: None, edited_text: Some("My own ending.".to_owned()), ..feedback(&result.chosen, 1) };
     desk.app.feedback(edit).expect("an edit alone is a verdict");
@@ -73,7 +73,7 @@ fn an_edit_is_kept_exported_and_continued_from() {
 
 #[test]
 fn a_prompt_longer_than_the_context_is_cut_and_the_cut_is_named() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     let prompt = format!("a wizard {}", "walks on and on through the old forest ".repeat(300));
     let result = desk.app.write(short(&prompt, 1)).expect("written all the same");
     let notice = result.notices.iter().find(|notice| notice.code == NoticeCode::PromptCut).expect("a notice");
@@ -84,7 +84,7 @@ fn a_prompt_longer_than_the_context_is_cut_and_the_cut_is_named() {
 
 #[test]
 fn removed_generations_leave_the_history_and_come_back() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     let result = desk.app.write(short(PROMPTS[3], 1)).expect("written");
     let which = || GenerationRef { generation_id: result.generation_id.clone() };
     let listed =
@@ -98,7 +98,7 @@ fn removed_generations_leave_the_history_and_come_back() {
 
 #[test]
 fn a_cancelled_generation_keeps_what_was_written() {
-    let desk = Desk::new();
+    let desk = Desk::open();
     let mut id = None;
     let mut tokens = 0;
     let request = WriteRequest { max_tokens: Some(900), ..short(PROMPTS[4], 1) };
