@@ -40,8 +40,13 @@ without-window: setup-terminal ui/dist/index.html
 test: setup-test
 	@.ci/test
 
-bench: setup-terminal ui/dist/index.html
-	@cargo bench --workspace --exclude inkling-desktop
+# Speed of writing, of relearning the taste, and, where the corpus lies beside the repository, of training.
+bench: setup-terminal
+	@cargo run --release --quiet --package inkling-model --example decode
+	@cargo run --release --quiet --package inkling-taste --example fit_time
+	@if [ -d ../shared/stories/fantasy ]; then \
+		cargo run --release --quiet --package inkling-training --example soft_prompt -- assets/models/story ../shared/stories fantasy steps=20; \
+	fi
 
 # .deb and .rpm into target/release/bundle.
 package: setup-window ui/dist/index.html
