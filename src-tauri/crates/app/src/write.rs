@@ -19,6 +19,9 @@ const MOST_WAITING: u32 = 32;
 /// One candidate of every four is written by the plain base beside an active adapter: the comparison keeps the vote honest.
 const PLAIN_SHARE: usize = 4;
 
+/// Between two paragraphs, as the story model was trained.
+const PARAGRAPH: &str = "\n\n";
+
 /// Tokens that are left for the story even when the prompt would fill the context.
 const ROOM_FOR_STORY: usize = 64;
 
@@ -214,6 +217,10 @@ impl App {
         request.style = request.style.or(original.style);
         let mut text = candidate.feedback.and_then(|feedback| feedback.edited_text).unwrap_or(candidate.text);
         text.truncate(text.trim_end().len());
+        // A finished text goes on in a new paragraph: right after its last sentence the base would only end it again.
+        if text.ends_with(['.', '!', '?', '"', '”', '…']) {
+            text.push_str(PARAGRAPH);
+        }
         Ok(text)
     }
 
@@ -399,7 +406,11 @@ fn fit(
         prompt = kept;
     }
     let mut tokens = tokenizer.encode(&StoryFormat::prompt_text(&request.genres, request.style, &prompt));
-    let story = tokenizer.encode(&StoryFormat::plain(continued));
+    let mut story = StoryFormat::plain(continued);
+    if continued.ends_with(PARAGRAPH) {
+        story.push_str(PARAGRAPH);
+    }
+    let story = tokenizer.encode(&story);
     let space = room.saturating_sub(tokens.len() + reserve);
     if story.len() > space {
         let lost = story.len() - space;

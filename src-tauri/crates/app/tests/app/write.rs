@@ -67,7 +67,8 @@ fn an_edit_is_kept_exported_and_continued_from() {
     let longer = desk.app.write(request).expect("continued");
     for candidate in &longer.candidates {
         assert!(candidate.text.starts_with("My own ending."), "{}", candidate.text);
-        assert_eq!(candidate.continued_chars as usize, "My own ending.".len());
+        assert_eq!(candidate.continued_chars as usize, "My own ending.\n\n".len(), "a finished text goes on in a new paragraph");
+        assert!(candidate.tokens > 0, "it does go on");
     }
 }
 
