@@ -22,7 +22,7 @@ fn main() -> Result<(), ModelError> {
     let genres = GenreMix([(Genre::Fantasy, 0.7), (Genre::Mystery, 0.3)].into());
     let text = StoryFormat::prompt_text(&genres, Some(Style::Twist), "two sisters and a dragon");
     let prompt = model.tokenizer().encode(&text);
-    let member = |seed| MemberSpec { sampler: Sampler { seed, ..Sampler::default() }, soft_prompt: None, strength: 1.0 };
+    let member = |seed| MemberSpec::plain(Sampler { seed, ..Sampler::default() });
     let never = AtomicBool::new(false);
 
     let story = Generate { prompt: prompt.clone(), members: vec![member(7)], max_tokens: 256, stop: StoryFormat::stop(model.tokenizer()) };

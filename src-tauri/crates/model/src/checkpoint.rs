@@ -68,6 +68,11 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), file, data_start, tensors })
     }
 
+    /// How many tensors it holds.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }

@@ -2,14 +2,16 @@
 //!
 //! A row's result depends on what it attends to and on nothing else: not on the rows beside it, nor on how the work is split.
 
+use crate::adapted::{Applied, Scratch, Site, WeightedLora};
 use crate::linear::{Input, Linear, Machine};
 use crate::weights::{DenseLayer, DenseWeights, WeightSource};
-use crate::{LlamaConfig, ModelError, Precision};
+use crate::{LlamaConfig, ModelError, Precision, Projection};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use kernels::attention::{AttentionRow, KvSlot, attend};
 use kernels::elementwise::{gated_silu, rms_norm, rope};
 use kernels::matmul::Output;
+use std::sync::Arc;
 
 /// The weights of a Llama base in the form that the kernels want.
 pub(crate) struct Decoder {
@@ -57,6 +59,8 @@ pub(crate) struct Row<'a> {
     /// The first positions of the prefix whose attention is weighted, and the logarithm of their weight.
     pub weighted: usize,
     pub log_weight: f32,
+    /// Index of the adapter that changes the weights for this row.
+    pub adapter: Option<usize>,
 }
 
 /// Memory of a forward pass, used again and again.
@@ -70,6 +74,7 @@ pub(crate) struct Workspace {
     attended: Vec<f32>,
     gate_up: Vec<f32>,
     input: Input,
+    adapted: Scratch,
     /// `[wanted rows, vocab]` of the last call of [`Decoder::logits`].
     pub logits: Vec<f32>,
 }
@@ -77,12 +82,13 @@ pub(crate) struct Workspace {
 impl Workspace {
     pub fn new() -> Self {
         let (cos, sin, x, qkv) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { cos, sin, x, qkv, attended: Vec::new(), gate_up: Vec::new(), input: Input::default(), logits: Vec::new() }
+        let (input, adapted) = (Input::default(), Scratch::default());
+        Self { cos, sin, x, qkv, attended: Vec::new(), gate_up: Vec::new(), input, adapted, logits: Vec::new() }
     }
 
     pub fn bytes(&self) -> usize {
         let held = [&self.cos, &self.sin, &self.x, &self.qkv, &self.attended, &self.gate_up, &self.logits];
-        held.iter().map(|buffer| 4 * buffer.capacity()).sum()
+        held.iter().map(|buffer| 4 * buffer.capacity()).sum::<usize>() + self.adapted.bytes()
     }
 
     fn prepare(&mut self, config: &LlamaConfig, rows: &[Row]) {
@@ -149,23 +155,41 @@ impl Decoder {
         KvSlot::new(self.config.layers, self.config.kv_heads, self.config.head_dim, capacity)
     }
 
+    /// Puts an adapter that fits this base into the form that [`Decoder::forward`] takes.
+    pub fn applied(&self, machine: &Machine, weighted: &WeightedLora) -> Applied {
+        let widths = Projection::ALL.map(|projection| projection.size(&self.config).0);
+        let layers = self.layers.iter().map(|layer| [&layer.qkv, &layer.o, &layer.gate_up, &layer.down]);
+        Applied::new(weighted, layers, machine, widths)
+    }
+
     /// Computes the rows: stores their keys and values in the slots and leaves their hidden states in the workspace.
     ///
     /// Rows of a prefix must come in order of position. Positions must be inside the slots.
-    pub fn forward(&self, machine: &Machine, work: &mut Workspace, prefixes: &mut [KvSlot], own: &mut [KvSlot], rows: &[Row]) {
+    pub fn forward(
+        &self,
+        machine: &Machine,
+        work: &mut Workspace,
+        prefixes: &mut [KvSlot],
+        own: &mut [KvSlot],
+        adapters: &[Arc<Applied>],
+        rows: &[Row],
+    ) {
         let LlamaConfig { hidden, intermediate, head_dim, heads, rms_eps, .. } = self.config;
         let (queries, keys) = (self.config.query_width(), self.config.kv_width());
         let width = queries + 2 * keys;
         work.prepare(&self.config, rows);
+        work.adapted.group(rows);
         for (row, x) in rows.iter().zip(work.x.chunks_exact_mut(hidden)) {
             self.embed(row.item, x);
         }
         for (index, layer) in self.layers.iter().enumerate() {
             let x = &work.x;
-            work.input.fill(machine, rows.len(), hidden, &|row, out| {
+            let normed = |row: usize, out: &mut [f32]| {
                 rms_norm(machine.isa, &x[row * hidden..][..hidden], &layer.attention_norm, rms_eps, out);
-            });
+            };
+            work.input.fill(machine, rows.len(), hidden, &normed);
             layer.qkv.apply(machine, &work.input, &mut work.qkv, Output::Replace);
+            work.adapted.apply(machine, adapters, index, Site::Qkv, Output::Replace, &normed, &mut work.qkv, width);
             let (cos, sin, half) = (&work.cos, &work.sin, head_dim / 2);
             machine.pool.rows(&mut work.qkv, width, &|row, qkv| {
                 let at = rows[row].position * half;
@@ -183,21 +207,27 @@ impl Decoder {
             let seen: Vec<AttentionRow> = rows.iter().map(|row| row.seen(prefixes, own)).collect();
             attend(machine.isa, &machine.pool, index, &seen, heads, &work.qkv, width, &mut work.attended);
             let attended = &work.attended;
-            work.input.fill(machine, rows.len(), queries, &|row, out| {
-                out.copy_from_slice(&attended[row * queries..][..queries]);
-            });
+            let heads_of = |row: usize, out: &mut [f32]| out.copy_from_slice(&attended[row * queries..][..queries]);
+            work.input.fill(machine, rows.len(), queries, &heads_of);
+            work.adapted.remember(adapters, index, Site::O, &work.x, hidden);
             layer.o.apply(machine, &work.input, &mut work.x, Output::Add);
+            work.adapted.apply(machine, adapters, index, Site::O, Output::Add, &heads_of, &mut work.x, hidden);
             let x = &work.x;
-            work.input.fill(machine, rows.len(), hidden, &|row, out| {
+            let normed = |row: usize, out: &mut [f32]| {
                 rms_norm(machine.isa, &x[row * hidden..][..hidden], &layer.mlp_norm, rms_eps, out);
-            });
+            };
+            work.input.fill(machine, rows.len(), hidden, &normed);
             layer.gate_up.apply(machine, &work.input, &mut work.gate_up, Output::Replace);
+            work.adapted.apply(machine, adapters, index, Site::GateUp, Output::Replace, &normed, &mut work.gate_up, 2 * intermediate);
             let gate_up = &work.gate_up;
-            work.input.fill(machine, rows.len(), intermediate, &|row, out| {
+            let active = |row: usize, out: &mut [f32]| {
                 let (gate, up) = gate_up[row * 2 * intermediate..][..2 * intermediate].split_at(intermediate);
                 gated_silu(machine.isa, gate, up, out);
-            });
+            };
+            work.input.fill(machine, rows.len(), intermediate, &active);
+            work.adapted.remember(adapters, index, Site::Down, &work.x, hidden);
             layer.down.apply(machine, &work.input, &mut work.x, Output::Add);
+            work.adapted.apply(machine, adapters, index, Site::Down, Output::Add, &active, &mut work.x, hidden);
         }
     }
 

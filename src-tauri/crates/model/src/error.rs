@@ -21,6 +21,8 @@ pub enum ModelError {
     ContextExceeded { needed: usize, context: usize },
     #[error("The soft prompt has vectors of {found} numbers; this base needs {expected}.")]
     SoftPromptWidth { found: usize, expected: usize },
+    #[error("{part} has the size {found}; this base needs {expected}.")]
+    AdapterShape { part: String, found: usize, expected: usize },
     #[error("The request cannot be used: {reason}.")]
     InvalidRequest { reason: &'static str },
 }
@@ -50,7 +52,9 @@ impl ModelError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorCode::DiskFull,
             Self::Io { .. } => ErrorCode::Storage,
             Self::ContextExceeded { .. } => ErrorCode::TooLarge,
-            Self::Unsupported { .. } | Self::SoftPromptWidth { .. } | Self::InvalidRequest { .. } => ErrorCode::InvalidInput,
+            Self::Unsupported { .. } | Self::SoftPromptWidth { .. } | Self::AdapterShape { .. } | Self::InvalidRequest { .. } => {
+                ErrorCode::InvalidInput
+            }
         }
     }
 
@@ -60,7 +64,7 @@ impl ModelError {
             Self::Unsupported { .. } => Some("Choose a base of the Llama family in safetensors format."),
             Self::Io { .. } => Some("Check that the folder exists, is not full, and may be read and written."),
             Self::ContextExceeded { .. } => Some("Shorten the prompt."),
-            Self::SoftPromptWidth { .. } => Some("Choose an adapter that was trained on this base."),
+            Self::SoftPromptWidth { .. } | Self::AdapterShape { .. } => Some("Choose an adapter that was trained on this base."),
             Self::InvalidRequest { .. } => None,
         }
     }

@@ -1,5 +1,6 @@
 //! Writing n candidates at once.
 
+use crate::adapted::{Applied, WeightedLora};
 use crate::decoder::{Decoder, Item, Row};
 use crate::linear::Machine;
 use crate::sampler::{Draw, Drawn};
@@ -24,7 +25,7 @@ pub struct Generate {
     pub stop: Vec<u32>,
 }
 
-/// Who writes a candidate. Members with the same soft prompt and strength share the reading of the prompt.
+/// Who writes a candidate. Members with the same adapters and strengths share the reading of the prompt.
 #[derive(Debug, Clone)]
 pub struct MemberSpec {
     pub sampler: Sampler,
@@ -33,6 +34,44 @@ pub struct MemberSpec {
     /// normalised. 0 is exactly the plain base, 1 exactly the soft prompt as trained, more pushes beyond. (Scaling the vectors
     /// themselves would do little: the first norm of every layer takes their length away.)
     pub strength: f32,
+    pub lora: Option<WeightedLora>,
+}
+
+impl MemberSpec {
+    /// The plain base.
+    pub fn plain(sampler: Sampler) -> Self {
+        let Adapters { soft_prompt, strength, lora } = Adapters::default();
+        Self { sampler, soft_prompt, strength, lora }
+    }
+
+    pub(crate) fn adapters(&self) -> Adapters {
+        Adapters { soft_prompt: self.soft_prompt.clone(), strength: self.strength, lora: self.lora.clone() }
+    }
+}
+
+/// What is added to a base; nothing by default.
+#[derive(Debug, Clone)]
+pub struct Adapters {
+    pub soft_prompt: Option<Arc<SoftPrompt>>,
+    /// Of the soft prompt; see [`MemberSpec::strength`].
+    pub strength: f32,
+    pub lora: Option<WeightedLora>,
+}
+
+impl Default for Adapters {
+    fn default() -> Self {
+        Self { soft_prompt: None, strength: 1.0, lora: None }
+    }
+}
+
+impl Adapters {
+    pub(crate) fn check(&self, config: &LlamaConfig) -> Result<(), ModelError> {
+        let strengths = [Some(self.strength), self.lora.as_ref().map(|lora| lora.strength)];
+        if !strengths.into_iter().flatten().all(|strength| strength.is_finite() && strength >= 0.0) {
+            return Err(ModelError::InvalidRequest { reason: "a strength must be 0 or more" });
+        }
+        self.lora.as_ref().map_or(Ok(()), |weighted| weighted.lora.check(config))
+    }
 }
 
 /// A token that was just drawn.
@@ -71,9 +110,7 @@ impl Generate {
             if !member.sampler.is_valid() {
                 return Err(ModelError::InvalidRequest { reason: "a sampler's setting is out of range" });
             }
-            if !(member.strength.is_finite() && member.strength >= 0.0) {
-                return Err(ModelError::InvalidRequest { reason: "a strength must be 0 or more" });
-            }
+            member.adapters().check(config)?;
             let soft_prompt = member.soft_prompt.as_deref();
             // One more than the prompt: there must be room for a token.
             let needed = self.prompt.len() + soft_prompt.map_or(0, |soft| soft.tokens) + 1;
@@ -120,6 +157,8 @@ struct Live<'a> {
     candidate: usize,
     prefix: usize,
     prefix_length: usize,
+    /// Index among the adapters of this request.
+    adapter: Option<usize>,
     soft_tokens: usize,
     log_weight: f32,
     limit: usize,
@@ -145,7 +184,9 @@ pub(crate) fn run(
         completions.iter_mut().for_each(|completion| completion.finish = FinishReason::Length);
         return completions;
     }
-    let Some(mut live) = read_prompts(decoder, machine, tokenizer, session, request, cancel) else { return completions };
+    let mut adapters: Vec<(WeightedLora, Arc<Applied>)> = Vec::new();
+    let Some(mut live) = read_prompts(decoder, machine, tokenizer, session, request, &mut adapters, cancel) else { return completions };
+    let adapters: Vec<Arc<Applied>> = adapters.into_iter().map(|(_, applied)| applied).collect();
     let longest = live.iter().map(|one| one.limit).max().unwrap_or(0);
     session.reserve(decoder, live.len(), longest);
     let vocab = decoder.config.vocab;
@@ -175,12 +216,12 @@ pub(crate) fn run(
         }
         let rows: Vec<Row> = live.iter().filter_map(Live::row).collect();
         let wanted: Vec<usize> = (0..rows.len()).collect();
-        decoder.forward(machine, &mut session.work, &mut session.prefix_slots, &mut session.own, &rows);
+        decoder.forward(machine, &mut session.work, &mut session.prefix_slots, &mut session.own, &adapters, &rows);
         decoder.logits(machine, &mut session.work, &wanted);
     }
 }
 
-/// Reads the prompt once for each distinct soft prompt; `None` if cancelled.
+/// Reads the prompt once for each distinct set of adapters; `None` if cancelled.
 ///
 /// Candidates come back in the order of their prefixes, so that those that share one stand together.
 fn read_prompts<'a>(
@@ -189,12 +230,13 @@ fn read_prompts<'a>(
     tokenizer: &'a Tokenizer,
     session: &mut Session,
     request: &Generate,
+    adapters: &mut Vec<(WeightedLora, Arc<Applied>)>,
     cancel: &AtomicBool,
 ) -> Option<Vec<Live<'a>>> {
     let mut read: Vec<(PrefixKey, usize)> = Vec::new();
     let mut live = Vec::with_capacity(request.members.len());
     for (candidate, member) in request.members.iter().enumerate() {
-        let key = PrefixKey::new(member.soft_prompt.as_ref(), member.strength);
+        let key = PrefixKey::new(&member.adapters());
         let prefix_length = key.soft_tokens() + request.prompt.len();
         let prefix = match read.iter().find(|(known, _)| *known == key) {
             Some((_, prefix)) => *prefix,
@@ -206,10 +248,18 @@ fn read_prompts<'a>(
                 prefix
             }
         };
+        let adapter = key.lora().map(|lora| match adapters.iter().position(|(known, _)| known == lora) {
+            Some(index) => index,
+            None => {
+                adapters.push((lora.clone(), session.applied(decoder, machine, lora)));
+                adapters.len() - 1
+            }
+        });
         live.push(Live {
             candidate,
             prefix,
             prefix_length,
+            adapter,
             soft_tokens: key.soft_tokens(),
             log_weight: key.log_weight(),
             limit: request.max_tokens.min(decoder.config.context - prefix_length),
@@ -257,6 +307,6 @@ impl Live<'_> {
         let position = self.prefix_length + self.done.token_ids.len() - 1;
         let own = Some((self.candidate, self.prefix_length));
         let (prefix, weighted, log_weight) = (self.prefix, self.soft_tokens, self.log_weight);
-        Some(Row { item: Item::Token(token), position, prefix, own, weighted, log_weight })
+        Some(Row { item: Item::Token(token), position, prefix, own, weighted, log_weight, adapter: self.adapter })
     }
 }

@@ -1,7 +1,7 @@
 //! A loaded base that writes and scores text.
 
 use crate::decoder::Decoder;
-use crate::generate::{self, Completion, Generate, TokenEvent};
+use crate::generate::{self, Adapters, Completion, Generate, TokenEvent};
 use crate::linear::Machine;
 use crate::session::{PrefixKey, Session, Wanted};
 use crate::weights::WeightSource;
@@ -97,11 +97,11 @@ impl LanguageModel {
 
     /// Writes all members' candidates in one batch; each new token is reported to `on_token` as it is drawn.
     ///
-    /// The prompt is read once for each distinct soft prompt, and not again when the next request starts with the same tokens.
+    /// The prompt is read once for each distinct set of adapters, and not again when the next request starts with the same tokens.
     /// `cancel` is looked at before every step; what was written until then is returned as [`domain::FinishReason::Cancelled`].
     ///
     /// # Errors
-    /// `ContextExceeded` when the prompt leaves no room for a single token, `SoftPromptWidth`, `InvalidRequest`.
+    /// `ContextExceeded` when the prompt leaves no room for a single token, `SoftPromptWidth`, `AdapterShape`, `InvalidRequest`.
     pub fn generate(
         &self,
         request: &Generate,
@@ -122,10 +122,18 @@ impl LanguageModel {
     /// # Errors
     /// `ContextExceeded`, `SoftPromptWidth`, or `InvalidRequest` for unknown tokens or nothing to start from.
     pub fn score(&self, soft_prompt: Option<&SoftPrompt>, prefix: &[u32], continuation: &[u32]) -> Result<Vec<f32>, ModelError> {
+        self.score_with(&only(soft_prompt), prefix, continuation)
+    }
+
+    /// [`LanguageModel::score`] with any adapters.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::score`], and `AdapterShape`.
+    pub fn score_with(&self, adapters: &Adapters, prefix: &[u32], continuation: &[u32]) -> Result<Vec<f32>, ModelError> {
         let Some((_, all_but_last)) = continuation.split_last() else { return Ok(Vec::new()) };
         generate::check_tokens(self.config(), continuation)?;
         let mut scores = Vec::with_capacity(continuation.len());
-        self.read(soft_prompt, &[prefix, all_but_last].concat(), prefix.len(), &mut |logits| {
+        self.read(adapters, &[prefix, all_but_last].concat(), prefix.len(), &mut |logits| {
             let most = largest(self.machine.isa, logits);
             let normaliser = most + sum_exp(self.machine.isa, logits, most, 1.0).ln();
             scores.push(logits[continuation[scores.len()] as usize] - normaliser);
@@ -138,21 +146,30 @@ impl LanguageModel {
     /// # Errors
     /// As [`LanguageModel::score`].
     pub fn logits(&self, soft_prompt: Option<&SoftPrompt>, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
+        self.logits_with(&only(soft_prompt), tokens)
+    }
+
+    /// [`LanguageModel::logits`] with any adapters.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::score_with`].
+    pub fn logits_with(&self, adapters: &Adapters, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
         let mut all = Vec::new();
-        self.read(soft_prompt, tokens, 1, &mut |logits| all.extend_from_slice(logits))?;
+        self.read(adapters, tokens, 1, &mut |logits| all.extend_from_slice(logits))?;
         Ok(all)
     }
 
     /// Reads a text and gives the logits behind its `first`-th token (counted from 1) and each one after it.
-    fn read(&self, soft_prompt: Option<&SoftPrompt>, tokens: &[u32], first: usize, take: &mut dyn FnMut(&[f32])) -> Result<(), ModelError> {
-        let soft_tokens = soft_prompt.map_or(0, |soft| soft.tokens);
+    fn read(&self, adapters: &Adapters, tokens: &[u32], first: usize, take: &mut dyn FnMut(&[f32])) -> Result<(), ModelError> {
+        adapters.check(self.config())?;
+        let key = PrefixKey::new(adapters);
+        let soft_tokens = key.soft_tokens();
         if first == 0 {
             return Err(ModelError::InvalidRequest { reason: "there is nothing before the first token to score" });
         }
-        generate::check_prompt(self.config(), soft_prompt, tokens, soft_tokens + tokens.len())?;
+        generate::check_prompt(self.config(), adapters.soft_prompt.as_deref(), tokens, soft_tokens + tokens.len())?;
         let never = AtomicBool::new(false);
         if let Some(mut session) = self.turn(&never) {
-            let key = PrefixKey::new(soft_prompt.map(|soft| Arc::new(soft.clone())).as_ref(), 1.0);
             let wanted = Wanted { first: soft_tokens + first - 1, take };
             session.prefill(&self.decoder, &self.machine, key, tokens, &[], &never, wanted);
             self.session_bytes.store(session.bytes(), Ordering::Relaxed);
@@ -182,6 +199,10 @@ impl LanguageModel {
             }
         }
     }
+}
+
+fn only(soft_prompt: Option<&SoftPrompt>) -> Adapters {
+    Adapters { soft_prompt: soft_prompt.map(|soft| Arc::new(soft.clone())), ..Adapters::default() }
 }
 
 /// The kernels work on 16 lanes of a head at a time.

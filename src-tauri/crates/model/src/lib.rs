@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adapted;
 mod checkpoint;
 mod config;
 mod decoder;
@@ -13,6 +14,7 @@ mod files;
 mod generate;
 mod language_model;
 mod linear;
+mod lora;
 mod sampler;
 mod session;
 mod soft_prompt;
@@ -20,12 +22,14 @@ mod story;
 mod tokenizer;
 mod weights;
 
+pub use adapted::WeightedLora;
 pub use config::LlamaConfig;
 pub use error::ModelError;
 pub use files::verify_manifest;
-pub use generate::{Completion, Generate, MemberSpec, TokenEvent};
+pub use generate::{Adapters, Completion, Generate, MemberSpec, TokenEvent};
 pub use language_model::{LanguageModel, LoadOptions};
 pub use linear::Precision;
+pub use lora::{Lora, LoraPart, LoraShape, Projection};
 pub use sampler::{Draw, Drawn, Sampler};
 pub use soft_prompt::SoftPrompt;
 pub use story::StoryFormat;

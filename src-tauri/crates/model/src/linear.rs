@@ -47,6 +47,14 @@ impl Linear {
         }
     }
 
+    /// A row of weights as it is used, `[cols]`.
+    pub fn row(&self, index: usize) -> Vec<f32> {
+        match self {
+            Self::Packed(matrix) => matrix.unpack_row(index),
+            Self::Dense { cols, weights } => weights[index * cols..][..*cols].to_vec(),
+        }
+    }
+
     /// `out[row] = input[row] · weights`, or added to what `out` holds.
     pub fn apply(&self, machine: &Machine, input: &Input, out: &mut [f32], mode: Output) {
         match self {

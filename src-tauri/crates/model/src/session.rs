@@ -1,7 +1,9 @@
 //! What a loaded base keeps between calls: prompts that it has read, and memory to work in.
 
 use crate::SoftPrompt;
+use crate::adapted::{Applied, WeightedLora};
 use crate::decoder::{Decoder, Item, Row, Workspace};
+use crate::generate::Adapters;
 use crate::linear::Machine;
 use kernels::attention::KvSlot;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const STRIDE: usize = 64;
 /// Rows of logits held at once.
 const LOGITS: usize = 16;
-/// Prompts that are remembered, beyond those in use.
+/// Prompts that are remembered, beyond those in use; as many adapters are.
 const REMEMBERED: usize = 4;
 
 /// Caches and work space of one base.
@@ -22,6 +24,8 @@ pub(crate) struct Session {
     pub prefix_slots: Vec<KvSlot>,
     /// The caches of candidates, each continuing a prefix.
     pub own: Vec<KvSlot>,
+    /// The most recently used last.
+    adapters: Vec<(WeightedLora, Arc<Applied>)>,
     calls: u64,
 }
 
@@ -30,6 +34,7 @@ pub(crate) struct Session {
 pub(crate) struct PrefixKey {
     soft_prompt: Option<Arc<SoftPrompt>>,
     strength: f32,
+    lora: Option<WeightedLora>,
 }
 
 struct Prefix {
@@ -48,11 +53,15 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl PrefixKey {
-    /// At strength 0 a soft prompt is left out, so that the plain base's prefix serves.
-    pub fn new(soft_prompt: Option<&Arc<SoftPrompt>>, strength: f32) -> Self {
-        let soft_prompt = soft_prompt.filter(|_| strength > 0.0).cloned();
-        let strength = if soft_prompt.is_some() { strength } else { 1.0 };
-        Self { soft_prompt, strength }
+    /// At strength 0 an adapter is left out, so that the plain base's prefix serves.
+    pub fn new(adapters: &Adapters) -> Self {
+        let soft_prompt = adapters.soft_prompt.clone().filter(|_| adapters.strength > 0.0);
+        let strength = if soft_prompt.is_some() { adapters.strength } else { 1.0 };
+        Self { soft_prompt, strength, lora: adapters.lora.clone().filter(|lora| lora.strength > 0.0) }
+    }
+
+    pub fn lora(&self) -> Option<&WeightedLora> {
+        self.lora.as_ref()
     }
 
     /// Positions that the soft prompt takes.
@@ -68,12 +77,14 @@ impl PrefixKey {
 
 impl Session {
     pub fn new() -> Self {
-        Self { work: Workspace::new(), prefixes: Vec::new(), prefix_slots: Vec::new(), own: Vec::new(), calls: 0 }
+        let (prefixes, prefix_slots, own) = (Vec::new(), Vec::new(), Vec::new());
+        Self { work: Workspace::new(), prefixes, prefix_slots, own, adapters: Vec::new(), calls: 0 }
     }
 
     pub fn bytes(&self) -> usize {
         let slots = self.prefix_slots.iter().chain(&self.own).map(KvSlot::bytes).sum::<usize>();
-        slots + self.work.bytes() + self.prefixes.iter().map(|prefix| 4 * prefix.logits.len()).sum::<usize>()
+        let adapters = self.adapters.iter().map(|(_, applied)| applied.bytes()).sum::<usize>();
+        slots + adapters + self.work.bytes() + self.prefixes.iter().map(|prefix| 4 * prefix.logits.len()).sum::<usize>()
     }
 
     /// Logits behind the last token of a prefix that [`Session::prefill`] completed.
@@ -81,9 +92,21 @@ impl Session {
         &self.prefixes[prefix].logits
     }
 
+    /// An adapter in the form that the decoder takes, made at its first use.
+    pub fn applied(&mut self, decoder: &Decoder, machine: &Machine, wanted: &WeightedLora) -> Arc<Applied> {
+        let known = self.adapters.iter().position(|(known, _)| known == wanted).map(|index| self.adapters.remove(index));
+        let (key, applied) = known.unwrap_or_else(|| (wanted.clone(), Arc::new(decoder.applied(machine, wanted))));
+        if self.adapters.len() >= REMEMBERED {
+            self.adapters.remove(0);
+        }
+        self.adapters.push((key, applied.clone()));
+        applied
+    }
+
     /// Makes room for `count` candidates of up to `length` tokens.
     pub fn reserve(&mut self, decoder: &Decoder, count: usize, length: usize) {
-        if self.own.first().is_some_and(|slot| slot.capacity() < length) {
+        // Any, not the first: a short request with many candidates leaves short slots behind the long ones.
+        if self.own.iter().any(|slot| slot.capacity() < length) {
             self.own.clear();
         }
         while self.own.len() < count {
@@ -107,6 +130,8 @@ impl Session {
         let soft = key.soft_prompt.clone();
         let (soft_tokens, log_weight) = (key.soft_tokens(), key.log_weight());
         let total = soft_tokens + tokens.len();
+        let adapters: Vec<Arc<Applied>> = key.lora().map(|lora| self.applied(decoder, machine, lora)).into_iter().collect();
+        let adapter = (!adapters.is_empty()).then_some(0);
         let index = self.place(decoder, key, tokens, total, in_use);
         let common = self.prefixes[index].tokens.as_ref().map(|kept| common_start(kept, tokens));
         let prefix = &mut self.prefixes[index];
@@ -133,10 +158,10 @@ impl Session {
                     // Without a soft prompt no position lies before the tokens.
                     (None, None) => Item::Token(0),
                 };
-                Row { item, position, prefix: index, own: None, weighted: soft_tokens, log_weight }
+                Row { item, position, prefix: index, own: None, weighted: soft_tokens, log_weight, adapter }
             };
             let rows: Vec<Row> = (next..end).map(row).collect();
-            decoder.forward(machine, &mut self.work, &mut self.prefix_slots, &mut [], &rows);
+            decoder.forward(machine, &mut self.work, &mut self.prefix_slots, &mut [], &adapters, &rows);
             let with_logits: Vec<usize> = (next.max(wanted.first)..end).map(|position| position - next).collect();
             for some in with_logits.chunks(LOGITS) {
                 decoder.logits(machine, &mut self.work, some);

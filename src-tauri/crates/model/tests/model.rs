@@ -3,6 +3,8 @@
 // Clippy's permission for tests covers test functions, not the helpers they share.
 #![allow(clippy::unwrap_used)]
 
+#[path = "model/adapters.rs"]
+mod adapters;
 #[path = "model/agreement.rs"]
 mod agreement;
 #[path = "model/bases.rs"]

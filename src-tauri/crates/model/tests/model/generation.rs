@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn member(seed: u64) -> MemberSpec {
-    MemberSpec { sampler: Sampler { seed, ..Sampler::default() }, soft_prompt: None, strength: 1.0 }
+    MemberSpec::plain(Sampler { seed, ..Sampler::default() })
 }
 
 fn request(members: Vec<MemberSpec>) -> Generate {
@@ -98,7 +98,7 @@ fn strength_goes_from_the_plain_base_to_the_soft_prompt() {
     let base = fresh(2, Precision::F32);
     let soft = Arc::new(soft_prompt(11, 10));
     let greedy = |soft_prompt: Option<_>, strength| {
-        let spec = MemberSpec { sampler: Sampler::greedy(), soft_prompt, strength };
+        let spec = MemberSpec { soft_prompt, strength, ..MemberSpec::plain(Sampler::greedy()) };
         write(&base, &request(vec![spec])).remove(0)
     };
     let plain = greedy(None, 1.0);
@@ -110,6 +110,16 @@ fn strength_goes_from_the_plain_base_to_the_soft_prompt() {
     assert!((full[0] - first(&greedy(Some(soft.clone()), 1.0))).abs() < 1e-6, "1 is the soft prompt as trained");
     let half = greedy(Some(soft), 0.5);
     assert!(first(&half) != full[0] && first(&half) != first(&plain), "and 0.5 is neither");
+}
+
+#[test]
+fn a_short_batch_of_many_leaves_room_for_a_long_one() {
+    let base = fresh(2, Precision::Int8);
+    let of = |count, max_tokens| Generate { max_tokens, stop: Vec::new(), ..request((0..count).map(member).collect()) };
+    write(&base, &of(1, 40));
+    write(&base, &of(3, 5));
+    let texts = write(&base, &of(3, 40));
+    assert!(texts.iter().all(|one| one.token_ids.len() == 40), "each cache holds the longest text");
 }
 
 #[test]
