@@ -18,6 +18,7 @@ mod report;
 mod schedule;
 mod seed;
 mod soft_prompt;
+mod state;
 mod workspace;
 
 pub use batch::{BatchOrder, PackedBatch};
@@ -32,5 +33,6 @@ pub use llama::TrainableLlama;
 pub use optimizer::AdamW;
 pub use report::Observer;
 pub use schedule::learning_rate;
-pub use soft_prompt::{Outcome, Trained, soft_prompt, soft_prompt_on};
+pub use soft_prompt::{Trained, soft_prompt, soft_prompt_on};
+pub use state::Outcome;
 pub use workspace::Workspace;

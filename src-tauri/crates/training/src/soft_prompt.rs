@@ -3,33 +3,20 @@
 //! The same seed, base, dataset and threads give the same bits, also when the run was stopped and resumed in between.
 
 use crate::batch::BatchOrder;
-use crate::optimizer::{AdamW, clip};
+use crate::optimizer::clip;
 use crate::priority::background_pool;
 use crate::report::Reporter;
 use crate::schedule::learning_rate;
 use crate::seed::Draws;
+use crate::state::{State, Trainee, finite, newest_path};
 use crate::{
-    Best, Checkpoint, Checkpoints, Control, Dataset, Disk, Example, FileLayer, Observer, PackedBatch, Point, Progress, PromptStart,
-    RunIdentity, SoftPromptConfig, Stop, Tensor, TrainError, TrainableLlama, Workspace,
+    Checkpoints, Control, Dataset, Disk, Example, FileLayer, Observer, Outcome, PackedBatch, Point, PromptStart, RunIdentity,
+    SoftPromptConfig, Stop, TrainError, TrainableLlama, Workspace,
 };
 use domain::Phase;
 use model::SoftPrompt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
-
-/// How a training ended, unless it failed.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    Finished(Trained),
-    /// Stopped for good; the checkpoint of `step` is kept (none at step 0).
-    Cancelled {
-        step: u32,
-    },
-    /// Stopped for now; `resume` goes on from `step`.
-    Paused {
-        step: u32,
-    },
-}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trained {
@@ -89,7 +76,9 @@ pub fn soft_prompt_on(
     let pool = background_pool(config.threads)?;
     let checkpoints = Checkpoints::new(files, run_dir, config.checkpoints_kept);
     let identity = RunIdentity { base: base.identity().to_owned(), dataset: data.identity(), config: config.identity() };
-    let (mut state, mut saved) = start(base, config, &identity, &checkpoints, resume, observer)?;
+    let trained = Trainee { name: PROMPT, shape: vec![config.virtual_tokens, base.config().hidden], weight_decay: config.weight_decay };
+    let initial = || initial_prompt(base, config);
+    let (mut state, mut saved) = State::start(trained, initial, config.seed, &identity, &checkpoints, resume, observer)?;
     let order = BatchOrder::new(config.seed, data.train.len(), config.batch_size);
     let mut workspace = Workspace::default();
     let mut reporter = Reporter::new(observer, config.steps);
@@ -98,21 +87,13 @@ pub fn soft_prompt_on(
         pool.install(|| mean_loss(base, prompt, &data.heldout, virtual_tokens, config.rows_at_once, workspace, control))
     };
     let stopped = |stop, state: &State, saved: Option<u32>, reporter: &mut Reporter| {
-        // What was done since the last checkpoint is kept too: a pause costs nothing.
-        if saved != Some(state.step()) && state.step() > 0 {
-            let path = checkpoints.save(&state.checkpoint(&identity, config, &order))?;
-            reporter.observer.checkpoint(state.step(), &path);
-        }
-        Ok(match stop {
-            Stop::Cancelled => Outcome::Cancelled { step: state.step() },
-            Stop::Paused => Outcome::Paused { step: state.step() },
-        })
+        state.stopped(stop, saved, &identity, &order, &checkpoints, reporter.observer)
     };
 
     // ── Measure where we start from.
     if !data.heldout.is_empty() && state.progress.heldout_before.is_none() {
         let before = match config.start {
-            PromptStart::Trained(_) => measure(&state.prompt, config.virtual_tokens, &mut workspace),
+            PromptStart::Trained(_) => measure(&state.weights, config.virtual_tokens, &mut workspace),
             PromptStart::Tokens(_) | PromptStart::Vocabulary => measure(&[], 0, &mut workspace),
         };
         match before {
@@ -123,7 +104,7 @@ pub fn soft_prompt_on(
 
     // ── Train.
     reporter.observer.phase(Phase::Train);
-    let mut gradient = vec![0f32; state.prompt.len()];
+    let mut gradient = vec![0f32; state.weights.len()];
     let mut initial_heldout = None;
     loop {
         let step = state.step();
@@ -134,7 +115,7 @@ pub fn soft_prompt_on(
         let due = !data.heldout.is_empty() && (at_end || step % config.heldout_every == 0) && state.progress.measured != Some(step);
         let mut heldout_loss = None;
         if due {
-            match measure(&state.prompt, config.virtual_tokens, &mut workspace) {
+            match measure(&state.weights, config.virtual_tokens, &mut workspace) {
                 Ok(loss) => {
                     state.record_heldout(finite(loss, "held-out loss", step, || newest_path(&checkpoints))?);
                     heldout_loss = Some(loss);
@@ -154,7 +135,7 @@ pub fn soft_prompt_on(
 
         let wanted = last || (config.checkpoint_steps > 0 && step > 0 && step % config.checkpoint_steps == 0);
         if wanted && saved != Some(step) {
-            let path = checkpoints.save(&state.checkpoint(&identity, config, &order))?;
+            let path = checkpoints.save(&state.checkpoint(&identity, &order))?;
             saved = Some(step);
             reporter.observer.checkpoint(step, &path);
         }
@@ -174,7 +155,7 @@ pub fn soft_prompt_on(
         gradient.fill(0.0);
         for part in &parts {
             let pass = pool.install(|| {
-                base.loss_and_gradient(&state.prompt, part, normalizer, config.recompute, &mut workspace, control, &mut gradient)
+                base.loss_and_gradient(&state.weights, part, normalizer, config.recompute, &mut workspace, control, &mut gradient)
             });
             match pass {
                 Ok(partial) => loss += partial,
@@ -190,8 +171,8 @@ pub fn soft_prompt_on(
             reporter.metric(0, loss, initial_heldout, rate(0), false);
         }
         finite(clip(&mut gradient, config.clip_norm), "gradient", update, || newest_path(&checkpoints))?;
-        state.optimizer.update(&mut state.prompt, &gradient, rate(update));
-        finite(overflow(&state.prompt, base.config().hidden), "soft prompt", update, || newest_path(&checkpoints))?;
+        state.optimizer.update(&mut state.weights, &gradient, rate(update));
+        finite(overflow(&state.weights, base.config().hidden), "soft prompt", update, || newest_path(&checkpoints))?;
         state.progress.history.push(Point { step: update, loss, heldout_loss: None });
         state.fresh_loss = Some(loss);
         let worked = began.elapsed().saturating_sub(control.waited() - waited);
@@ -199,63 +180,25 @@ pub fn soft_prompt_on(
     }
 
     // ── The best prompt by held-out loss is the result.
-    let tokens_per_second = reporter.tokens_per_second();
-    Ok(Outcome::Finished(state.finish(config, base.config().hidden, tokens_per_second)))
+    let (tokens_per_second, steps) = (reporter.tokens_per_second(), state.step());
+    let State { progress, weights, best, .. } = state;
+    Ok(Outcome::Finished(Trained {
+        soft_prompt: SoftPrompt {
+            tokens: config.virtual_tokens,
+            hidden: base.config().hidden,
+            vectors: if progress.best.is_some() { best } else { weights },
+        },
+        final_loss: progress.history.last().map_or(f64::NAN, |point| point.loss),
+        heldout_before: progress.heldout_before,
+        heldout_after: progress.best.map(|best| best.heldout_loss),
+        steps,
+        tokens_per_second,
+        history: progress.history,
+    }))
 }
 
-/// Names of tensors in checkpoints and errors.
+/// The name of what is trained, in checkpoints and errors.
 const PROMPT: &str = "prompt_embeddings";
-const BEST: &str = "best_prompt_embeddings";
-const FIRST: &str = "adamw.first_moment";
-const SECOND: &str = "adamw.second_moment";
-
-/// Everything that changes from update to update.
-struct State {
-    progress: Progress,
-    /// `[virtual_tokens, hidden]`, as the next three.
-    prompt: Vec<f32>,
-    best: Vec<f32>,
-    optimizer: AdamW,
-    /// Loss of an update made in this session.
-    fresh_loss: Option<f64>,
-}
-
-/// A new state, or the one of the newest checkpoint with the step that is therefore saved already.
-fn start(
-    base: &TrainableLlama,
-    config: &SoftPromptConfig,
-    identity: &RunIdentity,
-    checkpoints: &Checkpoints,
-    resume: bool,
-    observer: &mut dyn Observer,
-) -> Result<(State, Option<u32>), TrainError> {
-    if resume {
-        let newest = checkpoints.newest()?;
-        newest.skipped.iter().for_each(|skipped| observer.skipped(skipped));
-        if let Some((path, checkpoint)) = newest.found {
-            let step = checkpoint.progress.step;
-            return Ok((State::restore(checkpoint, &path, identity, config, base.config().hidden)?, Some(step)));
-        }
-    } else {
-        checkpoints.clear()?;
-    }
-    let prompt = initial_prompt(base, config);
-    let progress = Progress {
-        format: 1,
-        run: identity.clone(),
-        seed: config.seed,
-        step: 0,
-        epoch: 0,
-        epoch_position: 0,
-        best: None,
-        strikes: 0,
-        measured: None,
-        heldout_before: None,
-        history: Vec::new(),
-    };
-    let optimizer = AdamW::new(prompt.len(), config.weight_decay);
-    Ok((State { progress, best: prompt.clone(), prompt, optimizer, fresh_loss: None }, None))
-}
 
 fn initial_prompt(base: &TrainableLlama, config: &SoftPromptConfig) -> Vec<f32> {
     let rows =
@@ -290,90 +233,9 @@ fn mean_loss(
     Ok(loss)
 }
 
-fn finite(value: f64, what: &'static str, step: u32, checkpoint: impl FnOnce() -> Option<PathBuf>) -> Result<f64, TrainError> {
-    if value.is_finite() { Ok(value) } else { Err(TrainError::NotFinite { what, step, checkpoint: checkpoint() }) }
-}
-
 /// 0, or the first squared length that is not finite, in f32 as RMSNorm computes it: where that overflows, the norm turns
 /// the vector into zeros and the loss looks sound.
 fn overflow(prompt: &[f32], hidden: usize) -> f64 {
     let squares = prompt.chunks_exact(hidden).map(|vector| vector.iter().map(|value| value * value).sum::<f32>());
     squares.filter(|square| !square.is_finite()).map(f64::from).next().unwrap_or(0.0)
-}
-
-/// For error messages only, so a folder that cannot be read counts as empty.
-fn newest_path(checkpoints: &Checkpoints) -> Option<PathBuf> {
-    checkpoints.list().ok()?.pop().map(|(_, path)| path)
-}
-
-impl State {
-    fn step(&self) -> u32 {
-        self.progress.history.last().map_or(0, |point| point.step)
-    }
-
-    fn record_heldout(&mut self, loss: f64) {
-        let step = self.step();
-        self.progress.measured = Some(step);
-        if let Some(point) = self.progress.history.last_mut() {
-            point.heldout_loss = Some(loss);
-        }
-        if self.progress.best.is_none_or(|best| loss < best.heldout_loss) {
-            self.progress.best = Some(Best { step, heldout_loss: loss });
-            self.best.copy_from_slice(&self.prompt);
-            self.progress.strikes = 0;
-        } else {
-            self.progress.strikes += 1;
-        }
-    }
-
-    fn checkpoint(&self, identity: &RunIdentity, config: &SoftPromptConfig, order: &BatchOrder) -> Checkpoint {
-        let shape = vec![config.virtual_tokens, self.prompt.len() / config.virtual_tokens];
-        let tensors = [(PROMPT, &self.prompt), (BEST, &self.best), (FIRST, &self.optimizer.first), (SECOND, &self.optimizer.second)];
-        let (epoch, epoch_position) = order.position(self.step());
-        Checkpoint {
-            progress: Progress { run: identity.clone(), step: self.step(), epoch, epoch_position, ..self.progress.clone() },
-            tensors: tensors
-                .into_iter()
-                .map(|(name, values)| (name.to_owned(), Tensor { shape: shape.clone(), values: values.clone() }))
-                .collect(),
-        }
-    }
-
-    fn restore(
-        mut checkpoint: Checkpoint,
-        path: &Path,
-        identity: &RunIdentity,
-        config: &SoftPromptConfig,
-        hidden: usize,
-    ) -> Result<Self, TrainError> {
-        let run = &checkpoint.progress.run;
-        let parts = [("base", &run.base, &identity.base), ("dataset", &run.dataset, &identity.dataset)];
-        for (what, then, now) in parts.into_iter().chain([("configuration", &run.config, &identity.config)]) {
-            if then != now {
-                return Err(TrainError::DifferentRun { what, checkpoint: path.to_owned() });
-            }
-        }
-        let shape = [config.virtual_tokens, hidden];
-        let mut take = |name| {
-            let different = || TrainError::DifferentRun { what: "recipe", checkpoint: path.to_owned() };
-            checkpoint.take(name, &shape).ok_or_else(different)
-        };
-        let (prompt, best, first, second) = (take(PROMPT)?, take(BEST)?, take(FIRST)?, take(SECOND)?);
-        let optimizer = AdamW { step: checkpoint.progress.step, first, second, weight_decay: config.weight_decay };
-        Ok(Self { progress: checkpoint.progress, prompt, best, optimizer, fresh_loss: None })
-    }
-
-    fn finish(self, config: &SoftPromptConfig, hidden: usize, tokens_per_second: f64) -> Trained {
-        let steps = self.step();
-        let vectors = if self.progress.best.is_some() { self.best } else { self.prompt };
-        Trained {
-            soft_prompt: SoftPrompt { tokens: config.virtual_tokens, hidden, vectors },
-            final_loss: self.progress.history.last().map_or(f64::NAN, |point| point.loss),
-            heldout_before: self.progress.heldout_before,
-            heldout_after: self.progress.best.map(|best| best.heldout_loss),
-            steps,
-            tokens_per_second,
-            history: self.progress.history,
-        }
-    }
 }
