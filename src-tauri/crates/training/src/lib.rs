@@ -1,6 +1,6 @@
 //! Training recipes, optimizer, batching, checkpoints; knows no store, queue or window.
 //!
-//! Entry points: [`soft_prompt`] trains, [`estimate`] says beforehand what it would cost, [`measure_speed`] supplies the
+//! Entry points: [`soft_prompt`] and [`lora`] train, [`estimate`] says beforehand what it would cost, [`measure_speed`] supplies the
 //! speed for that. A recipe reports to an [`Observer`] and is steered through a [`Control`].
 
 mod batch;
@@ -11,7 +11,11 @@ mod data;
 mod error;
 mod estimate;
 mod files;
+mod linear;
 mod llama;
+mod lora;
+mod lora_config;
+mod low_rank;
 mod optimizer;
 mod priority;
 mod report;
@@ -30,6 +34,9 @@ pub use error::TrainError;
 pub use estimate::{Estimate, estimate, measure_speed};
 pub use files::{Disk, FileLayer};
 pub use llama::TrainableLlama;
+pub use lora::{TrainedLora, lora, lora_on};
+pub use lora_config::{LoraConfig, LoraStart};
+pub use low_rank::LoraLayout;
 pub use optimizer::AdamW;
 pub use report::Observer;
 pub use schedule::learning_rate;

@@ -1,13 +1,12 @@
-//! A frozen Llama stack that can be differentiated by its input embeddings.
+//! A frozen Llama stack that can be differentiated by its input embeddings and by low-rank adapters beside its projections.
 
 use crate::batch::Input;
 use crate::data::hex;
+use crate::linear::{linear, linear_input_gradient};
+use crate::low_rank::{LowRank, Site};
 use crate::workspace::Buffer;
-use crate::{Control, PackedBatch, Stop, TrainError, Workspace};
-use kernels::train::{
-    Attention, Matrix, MatrixMut, RopeTable, Store, gated_silu, gated_silu_backward, linear_cross_entropy, product_nn, product_nt,
-    rms_norm, rms_norm_backward,
-};
+use crate::{Control, LoraLayout, PackedBatch, Stop, TrainError, Workspace};
+use kernels::train::{Attention, RopeTable, Store, gated_silu, gated_silu_backward, linear_cross_entropy, rms_norm, rms_norm_backward};
 use model::{DenseLayer, DenseWeights, LlamaConfig};
 use sha2::{Digest, Sha256};
 use std::sync::OnceLock;
@@ -52,6 +51,24 @@ struct Inner {
     middle: Buffer,
     /// `[rows, 2 · intermediate]`.
     gate_up: Buffer,
+    low_rank: Option<KeptLowRank>,
+}
+
+/// What the gradients of an adapter need besides.
+struct KeptLowRank {
+    /// `[rows, query_width]`.
+    attended: Buffer,
+    /// What [`LowRank::forward`] returned, by [`Site`].
+    low: [Option<Buffer>; 4],
+    /// With DoRA, what was added after attention and after the MLP, `[rows, hidden]`.
+    attention_output: Option<Buffer>,
+    mlp_output: Option<Buffer>,
+}
+
+/// An adapter to differentiate by, and where its gradient is added up.
+struct Adapted<'a> {
+    low_rank: LowRank<'a>,
+    gradient: &'a mut [f32],
 }
 
 impl TrainableLlama {
@@ -107,11 +124,65 @@ impl TrainableLlama {
         workspace: &mut Workspace,
         control: &Control,
     ) -> Result<f64, Stop> {
+        self.pass(prompt, None, batch, normalizer, workspace, control)
+    }
+
+    /// [`Self::loss`] with a LoRA or DoRA whose weights are `weights`, in the order of `layout`.
+    ///
+    /// # Errors
+    /// As [`Self::loss`].
+    pub fn lora_loss(
+        &self,
+        layout: &LoraLayout,
+        weights: &[f32],
+        batch: &PackedBatch,
+        normalizer: f64,
+        workspace: &mut Workspace,
+        control: &Control,
+    ) -> Result<f64, Stop> {
+        let norms = layout.norms(weights, &|layer, site| self.matrix(layer, site).to_vec());
+        self.pass(&[], Some(LowRank { layout, weights, norms: &norms }), batch, normalizer, workspace, control)
+    }
+
+    /// [`Self::lora_loss`], adding its gradient by `weights` to `gradient` (same order).
+    ///
+    /// # Errors
+    /// The stop asked for; `gradient` is then unusable.
+    pub fn lora_loss_and_gradient(
+        &self,
+        layout: &LoraLayout,
+        weights: &[f32],
+        batch: &PackedBatch,
+        normalizer: f64,
+        recompute: bool,
+        workspace: &mut Workspace,
+        control: &Control,
+        gradient: &mut [f32],
+    ) -> Result<f64, Stop> {
+        let norms = layout.norms(weights, &|layer, site| self.matrix(layer, site).to_vec());
+        let adapted = Adapted { low_rank: LowRank { layout, weights, norms: &norms }, gradient };
+        self.pass_and_back(&[], Some(adapted), batch, normalizer, recompute, workspace, control, &mut [])
+    }
+
+    /// The weights that a LoRA or DoRA begins with: it changes nothing yet.
+    pub fn initial_lora(&self, layout: &LoraLayout, seed: u64) -> Vec<f32> {
+        layout.initial(seed, &|layer, site| self.matrix(layer, site).to_vec())
+    }
+
+    fn pass(
+        &self,
+        prompt: &[f32],
+        low_rank: Option<LowRank>,
+        batch: &PackedBatch,
+        normalizer: f64,
+        workspace: &mut Workspace,
+        control: &Control,
+    ) -> Result<f64, Stop> {
         let rope = self.rope(batch, workspace);
         let mut x = self.embed(prompt, batch, workspace);
-        for layer in &self.layers {
+        for index in 0..self.layers.len() {
             control.breathe()?;
-            let (output, inner) = self.layer_forward(layer, &x, batch, &rope, workspace);
+            let (output, inner) = self.layer_forward(index, &x, low_rank, batch, &rope, workspace);
             inner.give_to(workspace);
             workspace.give(std::mem::replace(&mut x, output));
         }
@@ -140,12 +211,27 @@ impl TrainableLlama {
         control: &Control,
         gradient: &mut [f32],
     ) -> Result<f64, Stop> {
+        self.pass_and_back(prompt, None, batch, normalizer, recompute, workspace, control, gradient)
+    }
+
+    fn pass_and_back(
+        &self,
+        prompt: &[f32],
+        mut adapted: Option<Adapted>,
+        batch: &PackedBatch,
+        normalizer: f64,
+        recompute: bool,
+        workspace: &mut Workspace,
+        control: &Control,
+        prompt_gradient: &mut [f32],
+    ) -> Result<f64, Stop> {
+        let low_rank = adapted.as_ref().map(|adapted| adapted.low_rank);
         let rope = self.rope(batch, workspace);
         let mut x = self.embed(prompt, batch, workspace);
         let mut kept = Vec::with_capacity(self.layers.len());
-        for layer in &self.layers {
+        for index in 0..self.layers.len() {
             control.breathe()?;
-            let (output, inner) = self.layer_forward(layer, &x, batch, &rope, workspace);
+            let (output, inner) = self.layer_forward(index, &x, low_rank, batch, &rope, workspace);
             let input = std::mem::replace(&mut x, output);
             kept.push(if recompute {
                 inner.give_to(workspace);
@@ -155,15 +241,15 @@ impl TrainableLlama {
             });
         }
         let (loss, mut dx) = self.head_backward(x, batch, normalizer, workspace);
-        for (layer, kept) in self.layers.iter().zip(kept).rev() {
+        for (index, kept) in kept.into_iter().enumerate().rev() {
             control.breathe()?;
-            self.layer_backward(layer, kept, batch, &rope, workspace, &mut dx);
+            self.layer_backward(index, kept, adapted.as_mut(), batch, &rope, workspace, &mut dx);
         }
         workspace.give_rope(rope);
         let hidden = self.config.hidden;
         for (input, dx) in batch.inputs.iter().zip(dx.chunks_exact(hidden)) {
             if let Input::Virtual(index) = input {
-                gradient[index * hidden..][..hidden].iter_mut().zip(dx).for_each(|(sum, part)| *sum += part);
+                prompt_gradient[index * hidden..][..hidden].iter_mut().zip(dx).for_each(|(sum, part)| *sum += part);
             }
         }
         workspace.give(dx);
@@ -185,12 +271,14 @@ impl TrainableLlama {
 
     fn layer_forward(
         &self,
-        layer: &Layer,
+        index: usize,
         input: &Buffer,
+        low_rank: Option<LowRank>,
         batch: &PackedBatch,
         rope: &RopeTable,
         workspace: &mut Workspace,
     ) -> (Buffer, Inner) {
+        let layer = &self.layers[index];
         let LlamaConfig { hidden, intermediate, rms_eps, .. } = self.config;
         let (rows, queries) = (batch.rows(), self.config.query_width());
         let attention = self.attention(rope);
@@ -200,22 +288,58 @@ impl TrainableLlama {
         rms_norm(input, &layer.attention_norm, rms_eps, &mut normed);
         let mut qkv = workspace.take(rows, fused);
         linear(&mut qkv, &normed, &layer.qkv, hidden, fused, Store::Replace);
+        let low_qkv = low_rank.and_then(|low_rank| low_rank.forward(index, Site::Qkv, &normed, &mut qkv, workspace));
         let mut attended = workspace.take(rows, queries);
         attention.forward(&qkv, &batch.packing, &mut workspace.attention, &mut attended);
-        let mut middle = workspace.copy_of(input);
-        linear(&mut middle, &attended, &layer.output, queries, hidden, Store::Add);
-        workspace.give(attended);
+        let (middle, low_output, attention_output) = self.add_projection(index, Site::Output, input, &attended, low_rank, workspace);
 
         rms_norm(&middle, &layer.mlp_norm, rms_eps, &mut normed);
         let mut gate_up = workspace.take(rows, 2 * intermediate);
         linear(&mut gate_up, &normed, &layer.gate_up, hidden, 2 * intermediate, Store::Replace);
+        let low_gate_up = low_rank.and_then(|low_rank| low_rank.forward(index, Site::GateUp, &normed, &mut gate_up, workspace));
         workspace.give(normed);
         let mut active = workspace.take(rows, intermediate);
         gated_silu(&gate_up, intermediate, &mut active);
-        let mut output = workspace.copy_of(&middle);
-        linear(&mut output, &active, &layer.down, intermediate, hidden, Store::Add);
+        let (output, low_down, mlp_output) = self.add_projection(index, Site::Down, &middle, &active, low_rank, workspace);
         workspace.give(active);
-        (output, Inner { qkv, middle, gate_up })
+
+        let low = [low_qkv, low_output, low_gate_up, low_down];
+        let low_rank = if low_rank.is_some() {
+            Some(KeptLowRank { attended, low, attention_output, mlp_output })
+        } else {
+            workspace.give(attended);
+            None
+        };
+        (output, Inner { qkv, middle, gate_up, low_rank })
+    }
+
+    /// `residual + projection(x)`; then what the way back needs: `u` of the adapter, and with DoRA the projection alone.
+    fn add_projection(
+        &self,
+        index: usize,
+        site: Site,
+        residual: &Buffer,
+        x: &Buffer,
+        low_rank: Option<LowRank>,
+        workspace: &mut Workspace,
+    ) -> (Buffer, Option<Buffer>, Option<Buffer>) {
+        let (weight, hidden) = (self.matrix(index, site), self.config.hidden);
+        let (rows, inputs) = (residual.len() / hidden, weight.len() / hidden);
+        let mut sum = workspace.copy_of(residual);
+        match low_rank {
+            Some(low_rank) if low_rank.scales(index, site) => {
+                let mut alone = workspace.take(rows, hidden);
+                linear(&mut alone, x, weight, inputs, hidden, Store::Replace);
+                let low = low_rank.forward(index, site, x, &mut alone, workspace);
+                sum.iter_mut().zip(alone.iter()).for_each(|(sum, alone)| *sum += alone);
+                (sum, low, Some(alone))
+            }
+            _ => {
+                linear(&mut sum, x, weight, inputs, hidden, Store::Add);
+                let low = low_rank.and_then(|low_rank| low_rank.forward(index, site, x, &mut sum, workspace));
+                (sum, low, None)
+            }
+        }
     }
 
     /// Final norm, head and loss; returns the loss and its gradient by the stack's output, `x`.
@@ -234,42 +358,173 @@ impl TrainableLlama {
         (loss, dx)
     }
 
-    /// Turns `dx`, the gradient of a layer's output, into that of its input.
-    fn layer_backward(&self, layer: &Layer, kept: Kept, batch: &PackedBatch, rope: &RopeTable, workspace: &mut Workspace, dx: &mut [f32]) {
+    /// Turns `dx`, the gradient of a layer's output, into that of its input (of the first layer, only where it is asked for).
+    fn layer_backward(
+        &self,
+        index: usize,
+        kept: Kept,
+        mut adapted: Option<&mut Adapted>,
+        batch: &PackedBatch,
+        rope: &RopeTable,
+        workspace: &mut Workspace,
+        dx: &mut [f32],
+    ) {
+        let layer = &self.layers[index];
         let LlamaConfig { hidden, intermediate, rms_eps, .. } = self.config;
         let (rows, queries) = (batch.rows(), self.config.query_width());
         let attention = self.attention(rope);
         let fused = attention.fused_width();
-        let Inner { qkv, middle, mut gate_up } = match kept.inner {
+        let Inner { qkv, middle, mut gate_up, low_rank } = match kept.inner {
             Some(inner) => inner,
             None => {
-                let (output, inner) = self.layer_forward(layer, &kept.input, batch, rope, workspace);
+                let low_rank = adapted.as_ref().map(|adapted| adapted.low_rank);
+                let (output, inner) = self.layer_forward(index, &kept.input, low_rank, batch, rope, workspace);
                 workspace.give(output);
                 inner
             }
         };
+        let (attended, [low_qkv, low_output, low_gate_up, low_down], attention_output, mlp_output) = match low_rank {
+            Some(KeptLowRank { attended, low, attention_output, mlp_output }) => (Some(attended), low, attention_output, mlp_output),
+            None => (None, [const { None }; 4], None, None),
+        };
 
         let mut dactive = workspace.take(rows, intermediate);
-        linear_input_gradient(&mut dactive, dx, &layer.down, intermediate, hidden);
+        let active = low_down.as_ref().map(|_| {
+            let mut active = workspace.take(rows, intermediate);
+            gated_silu(&gate_up, intermediate, &mut active);
+            active
+        });
+        self.add_projection_backward(index, Site::Down, adapted.as_deref_mut(), active, low_down, mlp_output, dx, &mut dactive, workspace);
+        let gate_up_was = adapted.as_ref().filter(|a| a.low_rank.scales(index, Site::GateUp)).map(|_| workspace.copy_of(&gate_up));
         gated_silu_backward(&mut gate_up, intermediate, &dactive);
         workspace.give(dactive);
         let mut dnormed = workspace.take(rows, hidden);
-        linear_input_gradient(&mut dnormed, &gate_up, &layer.gate_up, hidden, 2 * intermediate);
+        let norm = (&middle, &layer.mlp_norm[..]);
+        self.fused_backward(
+            index,
+            Site::GateUp,
+            adapted.as_deref_mut(),
+            norm,
+            low_gate_up,
+            gate_up_was,
+            &mut gate_up,
+            Some(&mut dnormed),
+            workspace,
+        );
         workspace.give(gate_up);
         rms_norm_backward(&middle, &layer.mlp_norm, rms_eps, &dnormed, dx);
         workspace.give(middle);
 
         let mut dattended = workspace.take(rows, queries);
-        linear_input_gradient(&mut dattended, dx, &layer.output, queries, hidden);
+        self.add_projection_backward(
+            index,
+            Site::Output,
+            adapted.as_deref_mut(),
+            attended,
+            low_output,
+            attention_output,
+            dx,
+            &mut dattended,
+            workspace,
+        );
         let mut dqkv = workspace.take(rows, fused);
         attention.backward(&qkv, &batch.packing, &dattended, &mut workspace.attention, &mut dqkv);
         workspace.give(dattended);
-        workspace.give(qkv);
-        linear_input_gradient(&mut dnormed, &dqkv, &layer.qkv, hidden, fused);
+        // Below the first layer there is nothing to train but a soft prompt.
+        let ends_here = index == 0 && batch.virtual_tokens == 0;
+        let norm = (&kept.input, &layer.attention_norm[..]);
+        let wanted = if ends_here { None } else { Some(&mut dnormed[..]) };
+        self.fused_backward(index, Site::Qkv, adapted, norm, low_qkv, Some(qkv), &mut dqkv, wanted, workspace);
         workspace.give(dqkv);
-        rms_norm_backward(&kept.input, &layer.attention_norm, rms_eps, &dnormed, dx);
+        if !ends_here {
+            rms_norm_backward(&kept.input, &layer.attention_norm, rms_eps, &dnormed, dx);
+        }
         workspace.give(dnormed);
         workspace.give(kept.input);
+    }
+
+    /// Back through [`Self::add_projection`] (but its residual): writes `dx`, given `dy`, and adds to the adapter's gradient.
+    ///
+    /// `x` is its input, there if the site has an adapter; `low` and `alone` are what it returned.
+    fn add_projection_backward(
+        &self,
+        index: usize,
+        site: Site,
+        adapted: Option<&mut Adapted>,
+        x: Option<Buffer>,
+        low: Option<Buffer>,
+        alone: Option<Buffer>,
+        dy: &[f32],
+        dx: &mut [f32],
+        workspace: &mut Workspace,
+    ) {
+        let (weight, hidden) = (self.matrix(index, site), self.config.hidden);
+        let inputs = weight.len() / hidden;
+        if let (Some(Adapted { low_rank, gradient }), Some(x), Some(low)) = (adapted, &x, &low) {
+            let mut scaled = None;
+            if let Some(alone) = &alone {
+                // The residual needs `dy` as it is.
+                let mut copy = workspace.take(dy.len() / hidden, hidden);
+                copy.copy_from_slice(dy);
+                low_rank.unscale(index, site, alone, &mut copy, gradient);
+                scaled = Some(copy);
+            }
+            let dy = scaled.as_deref().unwrap_or(dy);
+            linear_input_gradient(dx, dy, weight, inputs, hidden);
+            low_rank.backward(index, site, x, low, dy, gradient, Some(dx), workspace);
+            scaled.into_iter().for_each(|buffer| workspace.give(buffer));
+        } else {
+            linear_input_gradient(dx, dy, weight, inputs, hidden);
+        }
+        [x, low, alone].into_iter().flatten().for_each(|buffer| workspace.give(buffer));
+    }
+
+    /// Back through projections of `norm = (input, gain)`: writes `dnormed` where it is wanted, given `dy` (which DoRA scales),
+    /// and adds to the adapter's gradient. `low` is its `u`, `y` its output, there at least if the site has a DoRA.
+    fn fused_backward(
+        &self,
+        index: usize,
+        site: Site,
+        adapted: Option<&mut Adapted>,
+        norm: (&Buffer, &[f32]),
+        low: Option<Buffer>,
+        y: Option<Buffer>,
+        dy: &mut [f32],
+        mut dnormed: Option<&mut [f32]>,
+        workspace: &mut Workspace,
+    ) {
+        let (weight, hidden) = (self.matrix(index, site), self.config.hidden);
+        let outputs = weight.len() / hidden;
+        let adapted = adapted.zip(low.as_ref());
+        let mut then = None;
+        if let Some((Adapted { low_rank, gradient }, low)) = adapted {
+            if let Some(y) = &y {
+                low_rank.unscale(index, site, y, dy, gradient);
+            }
+            then = Some((low_rank, gradient, low));
+        }
+        if let Some(dnormed) = dnormed.as_deref_mut() {
+            linear_input_gradient(dnormed, dy, weight, hidden, outputs);
+        }
+        if let Some((low_rank, gradient, low)) = then {
+            let (input, gain) = norm;
+            let mut normed = workspace.take(dy.len() / outputs, hidden);
+            rms_norm(input, gain, self.config.rms_eps, &mut normed);
+            low_rank.backward(index, site, &normed, low, dy, gradient, dnormed, workspace);
+            workspace.give(normed);
+        }
+        [low, y].into_iter().flatten().for_each(|buffer| workspace.give(buffer));
+    }
+
+    /// The frozen weights of a site, `[outputs, inputs]`.
+    fn matrix(&self, layer: usize, site: Site) -> &[f32] {
+        let layer = &self.layers[layer];
+        match site {
+            Site::Qkv => &layer.qkv,
+            Site::Output => &layer.output,
+            Site::GateUp => &layer.gate_up,
+            Site::Down => &layer.down,
+        }
     }
 
     fn attention<'a>(&self, rope: &'a RopeTable) -> Attention<'a> {
@@ -288,8 +543,12 @@ impl TrainableLlama {
 
 impl Inner {
     fn give_to(self, workspace: &mut Workspace) {
-        let Self { qkv, middle, gate_up } = self;
+        let Self { qkv, middle, gate_up, low_rank } = self;
         [qkv, middle, gate_up].into_iter().for_each(|buffer| workspace.give(buffer));
+        if let Some(KeptLowRank { attended, low, attention_output, mlp_output }) = low_rank {
+            let some = low.into_iter().chain([Some(attended), attention_output, mlp_output]);
+            some.flatten().for_each(|buffer| workspace.give(buffer));
+        }
     }
 }
 
@@ -319,19 +578,6 @@ impl Layer {
             down: layer.down,
         })
     }
-}
-
-/// `out[rows, outputs] (+)= x[rows, inputs] · weight[outputs, inputs]ᵀ`.
-fn linear(out: &mut [f32], x: &[f32], weight: &[f32], inputs: usize, outputs: usize, store: Store) {
-    let rows = x.len() / inputs;
-    product_nt(MatrixMut::new(out, rows, outputs), Matrix::new(x, rows, inputs), Matrix::new(weight, outputs, inputs), store);
-}
-
-/// `dx[rows, inputs] = dy[rows, outputs] · weight[outputs, inputs]`.
-fn linear_input_gradient(dx: &mut [f32], dy: &[f32], weight: &[f32], inputs: usize, outputs: usize) {
-    let rows = dy.len() / outputs;
-    let weight = Matrix::new(weight, outputs, inputs);
-    product_nn(MatrixMut::new(dx, rows, inputs), Matrix::new(dy, rows, outputs), weight, Store::Replace);
 }
 
 fn expect_len(tensor: &str, values: &[f32], expected: usize) -> Result<(), TrainError> {

@@ -11,6 +11,10 @@ mod control;
 mod fixture;
 #[path = "training/gradient.rs"]
 mod gradient;
+#[path = "training/lora_gradient.rs"]
+mod lora_gradient;
+#[path = "training/lora_recipe.rs"]
+mod lora_recipe;
 #[path = "training/optimizer.rs"]
 mod optimizer;
 #[path = "training/recipe.rs"]

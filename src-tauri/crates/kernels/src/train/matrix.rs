@@ -36,8 +36,13 @@ pub struct MatrixMut<'a> {
 impl<'a> MatrixMut<'a> {
     /// A contiguous `[rows, columns]` matrix. Panics if the slice is too short.
     pub fn new(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
-        check_extent(data.len(), rows, columns, columns);
-        Self { data, rows, columns, stride: columns }
+        Self::strided(data, rows, columns, columns)
+    }
+
+    /// A `[rows, columns]` matrix whose rows start `stride` apart. Panics if a row would leave the slice.
+    pub fn strided(data: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        check_extent(data.len(), rows, columns, stride);
+        Self { data, rows, columns, stride }
     }
 }
 

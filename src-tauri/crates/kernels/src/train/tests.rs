@@ -31,6 +31,11 @@ fn products_equal_naive_sums_plain_transposed_and_strided() {
     product_nt(MatrixMut::new(&mut strided, 3, 2), left, right, Store::Replace);
     let expected = fill(6, |i| dot(4, |j| a[2 + i / 2 * k + j], |j| b[1 + i % 2 * k + j]));
     assert_close("columns of wider matrices", &strided, &expected);
+
+    let mut inside = vec![7.0; 3 * 5];
+    product_nt(MatrixMut::strided(&mut inside[1..], 3, 2, 5), left, right, Store::Replace);
+    let expected = fill(15, |i| if matches!(i % 5, 1 | 2) { expected[i / 5 * 2 + i % 5 - 1] } else { 7.0 });
+    assert_close("into columns of a wider matrix, the others left alone", &inside, &expected);
 }
 
 #[test]
