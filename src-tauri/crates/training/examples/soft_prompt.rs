@@ -1,13 +1,13 @@
-//! Trains a soft prompt on stories and prints what it cost and what it changed.
+//! Trains a soft prompt, a LoRA or a DoRA on stories and prints what it cost and what it changed.
 //!
 //!     cargo run --release -p inkling-training --example soft_prompt -- BASE STORIES_DIR GENRE [key=value …]
 //!
 //! BASE is a folder with config.json, model.safetensors and tokenizer.json; STORIES_DIR/GENRE holds `part-*.jsonl` with
-//! `prompt`, `genres`, `style` and `story`. Keys: steps, batch, lr, warmup, tokens, examples, heldout, seed, threads, rows,
+//! `prompt`, `genres`, `style` and `story`. Keys: method (prompt | lora | dora), rank, alpha, save (a folder for the adapter), steps, batch, lr, warmup, tokens, examples, heldout, seed, threads, rows,
 //! decay, every, start (vocabulary | text), recompute, tags (0 leaves genre and style out of the prompts, so that there is
 //! something to learn that the base is not told).
 
-use model::{DenseWeights, Tokenizer};
+use model::{DenseWeights, LoraShape, Tokenizer};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -15,7 +15,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 use training::{
-    Control, Dataset, Example, Observer, Outcome, PromptStart, SoftPromptConfig, TrainableLlama, estimate, measure_speed, soft_prompt,
+    Control, Dataset, Example, LoraConfig, Observer, Outcome, PromptStart, SoftPromptConfig, TrainableLlama, estimate, estimate_lora, lora,
+    measure_lora_speed, measure_speed, soft_prompt,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -24,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (base_dir, stories, genre) = (next("BASE")?, next("STORIES_DIR")?, next("GENRE")?);
     let options: HashMap<String, String> =
         arguments.filter_map(|a| a.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))).collect();
-    let number = |key: &str, default: f64| options.get(key).map_or(Ok(default), |value| value.parse::<f64>());
+    let number = |key: &str, default: f64| number(&options, key, default);
 
     let base_dir = Path::new(&base_dir);
     let began = Instant::now();
@@ -43,6 +44,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tokens: usize = data.train.iter().map(Example::tokens).sum();
     println!("{genre}: {} to train on ({} tokens each), {} held out", data.train.len(), tokens / data.train.len(), data.heldout.len());
 
+    match options.get("method").map(String::as_str) {
+        Some(method @ ("lora" | "dora")) => train_lora(&base, &data, &options, method == "dora"),
+        _ => train_prompt(&base, &data, &options, &tokenizer),
+    }
+}
+
+fn number(options: &HashMap<String, String>, key: &str, default: f64) -> Result<f64, std::num::ParseFloatError> {
+    options.get(key).map_or(Ok(default), |value| value.parse::<f64>())
+}
+
+fn train_prompt(
+    base: &TrainableLlama,
+    data: &Dataset,
+    options: &HashMap<String, String>,
+    tokenizer: &Tokenizer,
+) -> Result<(), Box<dyn Error>> {
+    let number = |key: &str, default: f64| number(options, key, default);
     let default = SoftPromptConfig::default();
     let start = match options.get("start").map(String::as_str) {
         Some("text") => {
@@ -67,8 +85,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..default
     };
     let began = Instant::now();
-    let speed = measure_speed(&base, config.threads)?;
-    let expected = estimate(&config, &data, base.config(), speed);
+    let speed = measure_speed(base, config.threads)?;
+    let expected = estimate(&config, data, base.config(), speed);
     println!(
         "speed test: {speed:.0} rows/s in {:.2} s; estimate {:.1} s, {:.0} MB",
         began.elapsed().as_secs_f64(),
@@ -79,7 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("peak before training: {:.0} MB", peak_memory_mb());
     let run_dir = tempfile::tempdir()?;
     let began = Instant::now();
-    let outcome = soft_prompt(&base, &data, &config, run_dir.path(), false, &Control::default(), &mut Printer)?;
+    let outcome = soft_prompt(base, data, &config, run_dir.path(), false, &Control::default(), &mut Printer)?;
     let seconds = began.elapsed().as_secs_f64();
     let Outcome::Finished(trained) = outcome else { return Err("stopped".into()) };
     println!(
@@ -90,6 +108,51 @@ fn main() -> Result<(), Box<dyn Error>> {
         trained.heldout_after.unwrap_or(f64::NAN),
         peak_memory_mb()
     );
+    Ok(())
+}
+
+fn train_lora(base: &TrainableLlama, data: &Dataset, options: &HashMap<String, String>, dora: bool) -> Result<(), Box<dyn Error>> {
+    let number = |key: &str, default: f64| number(options, key, default);
+    let default = LoraConfig::default();
+    let rank = number("rank", default.shape.rank as f64)? as usize;
+    let alpha = number("alpha", 2.0 * rank as f64)? as f32;
+    let config = LoraConfig {
+        shape: LoraShape { rank, alpha, dora, ..default.shape },
+        steps: number("steps", 200.0)? as u32,
+        batch_size: number("batch", 4.0)? as usize,
+        learning_rate: number("lr", default.learning_rate)?,
+        warmup_steps: number("warmup", f64::from(default.warmup_steps))? as u32,
+        weight_decay: number("decay", default.weight_decay)?,
+        rows_at_once: number("rows", default.rows_at_once as f64)? as usize,
+        heldout_every: number("every", f64::from(default.heldout_every))? as u32,
+        patience: None,
+        seed: number("seed", 0.0)? as u64,
+        threads: number("threads", 0.0)? as usize,
+        recompute: number("recompute", 0.0)? != 0.0,
+        ..default
+    };
+    let speed = measure_lora_speed(base, &config.shape, config.threads)?;
+    let expected = estimate_lora(&config, data, base.config(), speed);
+    let megabytes = expected.peak_memory_bytes as f64 / 1e6;
+    println!("speed test: {speed:.0} rows/s; estimate {:.1} s, {megabytes:.0} MB", expected.seconds);
+    println!("peak before training: {:.0} MB", peak_memory_mb());
+    let run_dir = tempfile::tempdir()?;
+    let began = Instant::now();
+    let outcome = lora(base, data, &config, run_dir.path(), false, &Control::default(), &mut Printer)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let Outcome::Finished(trained) = outcome else { return Err("stopped".into()) };
+    println!(
+        "{} steps in {seconds:.1} s, {:.0} rows/s; held-out loss {:.4} -> {:.4}; peak {:.0} MB; adapter {:.2} MB",
+        trained.steps,
+        trained.tokens_per_second,
+        trained.heldout_before.unwrap_or(f64::NAN),
+        trained.heldout_after.unwrap_or(f64::NAN),
+        peak_memory_mb(),
+        trained.lora.bytes() as f64 / 1e6
+    );
+    if let Some(folder) = options.get("save") {
+        trained.lora.save(Path::new(folder), base.config(), "built-in")?;
+    }
     Ok(())
 }
 

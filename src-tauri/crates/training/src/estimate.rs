@@ -2,8 +2,10 @@
 
 use crate::batch::{BatchOrder, rows_of};
 use crate::priority::background_pool;
-use crate::{Control, Dataset, Example, PackedBatch, SoftPromptConfig, TrainError, TrainableLlama, Workspace};
-use model::LlamaConfig;
+use crate::{
+    Control, Dataset, Example, LoraConfig, LoraLayout, PackedBatch, SoftPromptConfig, Stop, TrainError, TrainableLlama, Workspace,
+};
+use model::{LlamaConfig, LoraShape, Projection};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,14 +24,39 @@ const FIXED_BYTES: usize = 24 << 20;
 
 /// Time and memory of [`crate::soft_prompt`]. `tokens_per_second` is measured by [`measure_speed`].
 pub fn estimate(config: &SoftPromptConfig, dataset: &Dataset, base: &LlamaConfig, tokens_per_second: f64) -> Estimate {
-    let rows = |examples: &[Example]| examples.iter().map(|example| rows_of(example, config.virtual_tokens)).sum::<usize>();
-    let batch = config.batch_size.min(dataset.train.len());
-    let rows_a_step = rows(&dataset.train) as f64 / dataset.train.len().max(1) as f64 * batch as f64;
-    // Every so many steps, before the first, after the last, and once without the soft prompt.
-    let measurements = f64::from(config.steps / config.heldout_every.max(1)) + 3.0;
-    let recomputed = if config.recompute { 1.0 + FORWARD_SHARE } else { 1.0 };
-    let work = f64::from(config.steps) * rows_a_step * recomputed + measurements * rows(&dataset.heldout) as f64 * FORWARD_SHARE;
-    Estimate { seconds: work / tokens_per_second.max(1.0), peak_memory_bytes: peak_memory(config, dataset, base) as u64 }
+    let plan = Plan {
+        virtual_tokens: config.virtual_tokens,
+        steps: config.steps,
+        batch_size: config.batch_size,
+        seed: config.seed,
+        rows_at_once: config.rows_at_once,
+        heldout_every: config.heldout_every,
+        recompute: config.recompute,
+    };
+    // Weights, gradient, moments, the best, and a copy of them while a checkpoint is written.
+    plan.estimate(dataset, base, tokens_per_second, 8 * config.virtual_tokens * base.hidden, 0, 0)
+}
+
+/// Time and memory of [`crate::lora()`]. `tokens_per_second` is measured by [`measure_lora_speed`].
+pub fn estimate_lora(config: &LoraConfig, dataset: &Dataset, base: &LlamaConfig, tokens_per_second: f64) -> Estimate {
+    let plan = Plan {
+        virtual_tokens: 0,
+        steps: config.steps,
+        batch_size: config.batch_size,
+        seed: config.seed,
+        rows_at_once: config.rows_at_once,
+        heldout_every: config.heldout_every,
+        recompute: config.recompute,
+    };
+    let shape = &config.shape;
+    let dora = |columns: usize| if shape.dora { columns } else { 0 };
+    let kept = base.query_width() + shape.targets.len() * shape.rank + dora(2 * base.hidden);
+    let temporary = base.intermediate + base.hidden + dora(base.hidden + 2 * base.intermediate);
+    // Weights, gradient, moments and the best, their copies while a checkpoint is written (values, bytes, the file), and with
+    // DoRA the widest projection while norms are taken.
+    let widest = Projection::ALL.map(|projection| projection.size(base)).map(|(outputs, inputs)| 2 * outputs * inputs);
+    let state = 17 * shape.parameters(base) + dora(widest.into_iter().max().unwrap_or(0));
+    plan.estimate(dataset, base, tokens_per_second, state, kept, temporary)
 }
 
 /// Rows through the base a second, forward and backward, on `threads` threads (0: one per core); takes under a second
@@ -38,19 +65,39 @@ pub fn estimate(config: &SoftPromptConfig, dataset: &Dataset, base: &LlamaConfig
 /// # Errors
 /// `Threads` if they cannot be started.
 pub fn measure_speed(base: &TrainableLlama, threads: usize) -> Result<f64, TrainError> {
-    const BUDGET: Duration = Duration::from_millis(500);
-    let pool = background_pool(threads)?;
     let prompt = base.embedding_of(0).to_vec();
     let mut gradient = vec![0.0; prompt.len()];
+    measure(base, threads, 1, &mut |batch, workspace, control| {
+        base.loss_and_gradient(&prompt, batch, batch.total_weight(), false, workspace, control, &mut gradient)
+    })
+}
+
+/// [`measure_speed`] with an adapter of this shape.
+///
+/// # Errors
+/// As [`measure_speed`], and `Config` if no adapter can have this shape.
+pub fn measure_lora_speed(base: &TrainableLlama, shape: &LoraShape, threads: usize) -> Result<f64, TrainError> {
+    let layout = LoraLayout::new(shape, base.config())?;
+    let weights = base.initial_lora(&layout, 0);
+    let mut gradient = vec![0.0; weights.len()];
+    measure(base, threads, 0, &mut |batch, workspace, control| {
+        base.lora_loss_and_gradient(&layout, &weights, batch, batch.total_weight(), false, workspace, control, &mut gradient)
+    })
+}
+
+type Pass<'a> = dyn FnMut(&PackedBatch, &mut Workspace, &Control) -> Result<f64, Stop> + Send + 'a;
+
+fn measure(base: &TrainableLlama, threads: usize, virtual_tokens: usize, pass: &mut Pass) -> Result<f64, TrainError> {
+    const BUDGET: Duration = Duration::from_millis(500);
+    let pool = background_pool(threads)?;
     let (mut workspace, control) = (Workspace::default(), Control::default());
     let mut pass = |length: usize| {
         let token = |place: usize| (place % base.config().vocab) as u32;
         let example = Example { prompt: vec![0], answer: (0..length).map(token).collect(), weight: 1.0 };
-        let batch = PackedBatch::new([&example; 4], 1);
+        let batch = PackedBatch::new([&example; 4], virtual_tokens);
         let began = Instant::now();
         // Nobody else holds this control, so it cannot ask for a stop.
-        let _ =
-            pool.install(|| base.loss_and_gradient(&prompt, &batch, batch.total_weight(), false, &mut workspace, &control, &mut gradient));
+        let _ = pool.install(|| pass(&batch, &mut workspace, &control));
         (batch.rows() as f64, began.elapsed())
     };
     let context = base.config().context.saturating_sub(2).max(1);
@@ -66,28 +113,60 @@ pub fn measure_speed(base: &TrainableLlama, threads: usize) -> Result<f64, Train
     Ok(best)
 }
 
-fn peak_memory(config: &SoftPromptConfig, dataset: &Dataset, base: &LlamaConfig) -> usize {
-    let rows = largest_pass(config, dataset);
-    let (hidden, inner, queries) = (base.hidden, base.intermediate, base.query_width());
-    let fused = queries + 2 * base.kv_width();
-    let kept = if config.recompute { 0 } else { fused + hidden + 2 * inner };
-    let layers = base.layers * (hidden + kept);
-    // One layer's inner buffers, its temporaries, the heads of attention apart, and what enters and leaves.
-    let temporary = (fused + hidden + 2 * inner) + (4 * hidden + queries + inner) + 3 * queries;
-    let activations = rows * (layers + temporary);
-    let loss = LOSS_ROWS * (base.vocab + 2 * hidden);
-    // Weights, gradient, moments, the best, and a copy of them while a checkpoint is written.
-    let state = 8 * config.virtual_tokens * hidden;
-    4 * (base.parameters() + activations + loss + state) + FIXED_BYTES
+/// What the cost of a training depends on, whatever it trains.
+struct Plan {
+    virtual_tokens: usize,
+    steps: u32,
+    batch_size: usize,
+    seed: u64,
+    rows_at_once: usize,
+    heldout_every: u32,
+    recompute: bool,
 }
 
-/// The most rows that go through the base at once.
-fn largest_pass(config: &SoftPromptConfig, dataset: &Dataset) -> usize {
-    let mut train: Vec<usize> = dataset.train.iter().map(|example| rows_of(example, config.virtual_tokens)).collect();
-    train.sort_unstable_by(|a, b| b.cmp(a));
-    let batch = BatchOrder::new(config.seed, train.len(), config.batch_size).batch_size();
-    let heldout = dataset.heldout.iter().map(|example| rows_of(example, config.virtual_tokens));
-    let whole = train.iter().take(batch).sum::<usize>().max(heldout.clone().sum());
-    let longest = train.first().copied().unwrap_or(0).max(heldout.max().unwrap_or(0));
-    whole.min(config.rows_at_once.max(longest))
+impl Plan {
+    /// `state` in numbers; `kept` and `temporary` are columns beyond those of a frozen stack.
+    fn estimate(
+        &self,
+        dataset: &Dataset,
+        base: &LlamaConfig,
+        tokens_per_second: f64,
+        state: usize,
+        kept: usize,
+        temporary: usize,
+    ) -> Estimate {
+        let rows = |examples: &[Example]| examples.iter().map(|example| rows_of(example, self.virtual_tokens)).sum::<usize>();
+        let batch = self.batch_size.min(dataset.train.len());
+        let rows_a_step = rows(&dataset.train) as f64 / dataset.train.len().max(1) as f64 * batch as f64;
+        // Every so many steps, before the first, after the last, and once without the adapter.
+        let measurements = f64::from(self.steps / self.heldout_every.max(1)) + 3.0;
+        let recomputed = if self.recompute { 1.0 + FORWARD_SHARE } else { 1.0 };
+        let work = f64::from(self.steps) * rows_a_step * recomputed + measurements * rows(&dataset.heldout) as f64 * FORWARD_SHARE;
+        let peak = self.peak_memory(dataset, base, state, kept, temporary);
+        Estimate { seconds: work / tokens_per_second.max(1.0), peak_memory_bytes: peak as u64 }
+    }
+
+    fn peak_memory(&self, dataset: &Dataset, base: &LlamaConfig, state: usize, kept: usize, temporary: usize) -> usize {
+        let rows = self.largest_pass(dataset);
+        let (hidden, inner, queries) = (base.hidden, base.intermediate, base.query_width());
+        let fused = queries + 2 * base.kv_width();
+        let kept_once = fused + hidden + 2 * inner + kept;
+        let layers = base.layers * (hidden + if self.recompute { 0 } else { kept_once });
+        // One layer's inner buffers, its temporaries, the heads of attention apart, and what enters and leaves.
+        let temporary = kept_once + (4 * hidden + queries + inner) + 3 * queries + temporary;
+        let activations = rows * (layers + temporary);
+        let loss = LOSS_ROWS * (base.vocab + 2 * hidden);
+        4 * (base.parameters() + activations + loss + state) + FIXED_BYTES
+    }
+
+    /// The most rows that go through the base at once.
+    fn largest_pass(&self, dataset: &Dataset) -> usize {
+        let mut train: Vec<usize> = dataset.train.iter().map(|example| rows_of(example, self.virtual_tokens)).collect();
+        train.sort_unstable_by(|a, b| b.cmp(a));
+        let batch = BatchOrder::new(self.seed, train.len(), self.batch_size).batch_size();
+        let heldout = dataset.heldout.iter().map(|example| rows_of(example, self.virtual_tokens));
+        let whole = train.iter().take(batch).sum::<usize>().max(heldout.clone().sum());
+        let longest = train.first().copied().unwrap_or(0).max(heldout.max().unwrap_or(0));
+        whole.min(self.rows_at_once.max(longest))
+    }
 }

@@ -1,7 +1,7 @@
 //! Training recipes, optimizer, batching, checkpoints; knows no store, queue or window.
 //!
-//! Entry points: [`soft_prompt`] and [`lora`] train, [`estimate`] says beforehand what it would cost, [`measure_speed`] supplies the
-//! speed for that. A recipe reports to an [`Observer`] and is steered through a [`Control`].
+//! Entry points: [`soft_prompt`] and [`lora`] train, [`estimate`] and [`estimate_lora`] say beforehand what it
+//! would cost, [`measure_speed`] and [`measure_lora_speed`] supply the speed for that. A recipe reports to an [`Observer`] and is steered through a [`Control`].
 
 mod batch;
 mod checkpoint;
@@ -31,7 +31,7 @@ pub use config::{PromptStart, SoftPromptConfig};
 pub use control::{Control, ForegroundGate, ForegroundGuard, Stop};
 pub use data::{Dataset, Example, Split};
 pub use error::TrainError;
-pub use estimate::{Estimate, estimate, measure_speed};
+pub use estimate::{Estimate, estimate, estimate_lora, measure_lora_speed, measure_speed};
 pub use files::{Disk, FileLayer};
 pub use llama::TrainableLlama;
 pub use lora::{TrainedLora, lora, lora_on};

@@ -5,8 +5,8 @@ use model::{LoraShape, Projection};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use training::{
-    Control, Dataset, LoraConfig, LoraStart, Observer, Outcome, SoftPromptConfig, TrainError, TrainableLlama, TrainedLora, lora,
-    soft_prompt,
+    Control, Dataset, LoraConfig, LoraStart, Observer, Outcome, SoftPromptConfig, TrainError, TrainableLlama, TrainedLora, estimate_lora,
+    lora, measure_lora_speed, soft_prompt,
 };
 
 fn quick(dora: bool) -> LoraConfig {
@@ -169,4 +169,19 @@ fn ranks_rates_and_targets_that_cannot_be_are_refused() {
     assert_eq!(field(LoraConfig { learning_rate: f64::NAN, ..quick(false) }), "learning_rate");
     assert_eq!(field(LoraConfig { steps: 0, ..quick(false) }), "steps");
     assert_eq!(field(LoraConfig { batch_size: 0, ..quick(false) }), "batch_size");
+}
+
+#[test]
+fn the_estimate_of_an_adapter_grows_with_what_it_depends_on() {
+    let base = tiny_base(true);
+    let speed = measure_lora_speed(&base, &quick(false).shape, 1).unwrap();
+    assert!(speed > 0.0 && speed.is_finite());
+    let estimate = |config: &LoraConfig| estimate_lora(config, &dataset(), base.config(), 1000.0);
+    let plain = estimate(&quick(false));
+    assert!(estimate(&LoraConfig { steps: 24, ..quick(false) }).seconds > 1.5 * plain.seconds, "twice the updates");
+    let memory = |config| estimate(&config).peak_memory_bytes;
+    assert!(memory(quick(true)) > plain.peak_memory_bytes, "DoRA keeps more");
+    assert!(memory(LoraConfig { recompute: true, ..quick(false) }) < plain.peak_memory_bytes, "recomputing keeps less");
+    let wide = LoraShape { rank: 8, ..quick(false).shape };
+    assert!(memory(LoraConfig { shape: wide, ..quick(false) }) > plain.peak_memory_bytes, "a higher rank needs more");
 }
