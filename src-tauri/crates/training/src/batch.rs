@@ -98,6 +98,15 @@ impl PackedBatch {
         batches
     }
 
+    /// The targets, those of each sequence weighing what `factors` has for it.
+    pub(crate) fn weighed(&self, factors: &[f64]) -> Vec<Target> {
+        let of_sequence = |((start, length), factor): ((usize, usize), &f64)| {
+            let inside = move |target: &&Target| (start..start + length).contains(&target.row);
+            self.targets.iter().filter(inside).map(|target| Target { weight: *factor as f32, ..*target }).collect::<Vec<_>>()
+        };
+        self.packing.sequences().zip(factors).flat_map(of_sequence).collect()
+    }
+
     /// Rows that go through the base.
     pub fn rows(&self) -> usize {
         self.inputs.len()

@@ -88,7 +88,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn fault(example: &Example, base: &LlamaConfig, virtual_tokens: usize) -> Option<String> {
+pub(crate) fn fault(example: &Example, base: &LlamaConfig, virtual_tokens: usize) -> Option<String> {
     let length = virtual_tokens + example.tokens();
     if example.answer.is_empty() {
         return Some("its answer is empty".to_owned());

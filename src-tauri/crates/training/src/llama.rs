@@ -5,8 +5,10 @@ use crate::data::hex;
 use crate::linear::{linear, linear_input_gradient};
 use crate::low_rank::{LowRank, Site};
 use crate::workspace::Buffer;
-use crate::{Control, LoraLayout, PackedBatch, Stop, TrainError, Workspace};
-use kernels::train::{Attention, RopeTable, Store, gated_silu, gated_silu_backward, linear_cross_entropy, rms_norm, rms_norm_backward};
+use crate::{Control, PackedBatch, Stop, TrainError, Workspace};
+use kernels::train::{
+    Attention, RopeTable, Store, Target, gated_silu, gated_silu_backward, linear_cross_entropy, rms_norm, rms_norm_backward,
+};
 use model::{DenseLayer, DenseWeights, LlamaConfig};
 use sha2::{Digest, Sha256};
 use std::sync::OnceLock;
@@ -66,10 +68,13 @@ struct KeptLowRank {
 }
 
 /// An adapter to differentiate by, and where its gradient is added up.
-struct Adapted<'a> {
-    low_rank: LowRank<'a>,
-    gradient: &'a mut [f32],
+pub(crate) struct Adapted<'a> {
+    pub low_rank: LowRank<'a>,
+    pub gradient: &'a mut [f32],
 }
+
+/// From the log-probability of each sequence's answer to the weight of its tokens.
+pub(crate) type Weigh<'a> = &'a mut dyn FnMut(&[f64]) -> Vec<f64>;
 
 impl TrainableLlama {
     /// # Errors
@@ -124,60 +129,19 @@ impl TrainableLlama {
         workspace: &mut Workspace,
         control: &Control,
     ) -> Result<f64, Stop> {
-        self.pass(prompt, None, batch, normalizer, workspace, control)
+        let hidden = self.pass(prompt, None, batch, workspace, control)?;
+        Ok(self.head_loss(hidden, &batch.targets, normalizer, workspace))
     }
 
-    /// [`Self::loss`] with a LoRA or DoRA whose weights are `weights`, in the order of `layout`.
-    ///
-    /// # Errors
-    /// As [`Self::loss`].
-    pub fn lora_loss(
-        &self,
-        layout: &LoraLayout,
-        weights: &[f32],
-        batch: &PackedBatch,
-        normalizer: f64,
-        workspace: &mut Workspace,
-        control: &Control,
-    ) -> Result<f64, Stop> {
-        let norms = layout.norms(weights, &|layer, site| self.matrix(layer, site).to_vec());
-        self.pass(&[], Some(LowRank { layout, weights, norms: &norms }), batch, normalizer, workspace, control)
-    }
-
-    /// [`Self::lora_loss`], adding its gradient by `weights` to `gradient` (same order).
-    ///
-    /// # Errors
-    /// The stop asked for; `gradient` is then unusable.
-    pub fn lora_loss_and_gradient(
-        &self,
-        layout: &LoraLayout,
-        weights: &[f32],
-        batch: &PackedBatch,
-        normalizer: f64,
-        recompute: bool,
-        workspace: &mut Workspace,
-        control: &Control,
-        gradient: &mut [f32],
-    ) -> Result<f64, Stop> {
-        let norms = layout.norms(weights, &|layer, site| self.matrix(layer, site).to_vec());
-        let adapted = Adapted { low_rank: LowRank { layout, weights, norms: &norms }, gradient };
-        self.pass_and_back(&[], Some(adapted), batch, normalizer, recompute, workspace, control, &mut [])
-    }
-
-    /// The weights that a LoRA or DoRA begins with: it changes nothing yet.
-    pub fn initial_lora(&self, layout: &LoraLayout, seed: u64) -> Vec<f32> {
-        layout.initial(seed, &|layer, site| self.matrix(layer, site).to_vec())
-    }
-
-    fn pass(
+    /// The stack's output behind its last norm, `[rows, hidden]`.
+    pub(crate) fn pass(
         &self,
         prompt: &[f32],
         low_rank: Option<LowRank>,
         batch: &PackedBatch,
-        normalizer: f64,
         workspace: &mut Workspace,
         control: &Control,
-    ) -> Result<f64, Stop> {
+    ) -> Result<Buffer, Stop> {
         let rope = self.rope(batch, workspace);
         let mut x = self.embed(prompt, batch, workspace);
         for index in 0..self.layers.len() {
@@ -189,10 +153,25 @@ impl TrainableLlama {
         workspace.give_rope(rope);
         let mut hidden = workspace.take(batch.rows(), self.config.hidden);
         rms_norm(&x, &self.norm, self.config.rms_eps, &mut hidden);
-        let loss = linear_cross_entropy(&hidden, self.head(), self.config.hidden, &batch.targets, normalizer, &mut workspace.loss, None);
         workspace.give(x);
+        Ok(hidden)
+    }
+
+    /// The loss of what [`Self::pass`] returned.
+    pub(crate) fn head_loss(&self, hidden: Buffer, targets: &[Target], normalizer: f64, workspace: &mut Workspace) -> f64 {
+        let loss = linear_cross_entropy(&hidden, self.head(), self.config.hidden, targets, normalizer, &mut workspace.loss, None);
         workspace.give(hidden);
-        Ok(loss)
+        loss
+    }
+
+    /// Log-probability of each sequence's answer, given the stack's output behind its last norm.
+    pub(crate) fn sequence_log_probabilities(&self, hidden: &[f32], batch: &PackedBatch, workspace: &mut Workspace) -> Vec<f64> {
+        let of_sequence = |(start, length): (usize, usize)| {
+            let inside = |target: &&Target| (start..start + length).contains(&target.row);
+            let targets: Vec<Target> = batch.targets.iter().filter(inside).map(|target| Target { weight: 1.0, ..*target }).collect();
+            -linear_cross_entropy(hidden, self.head(), self.config.hidden, &targets, 1.0, &mut workspace.loss, None)
+        };
+        batch.packing.sequences().map(of_sequence).collect()
     }
 
     /// [`Self::loss`], adding its gradient by `prompt` to `gradient` (same shape).
@@ -211,15 +190,17 @@ impl TrainableLlama {
         control: &Control,
         gradient: &mut [f32],
     ) -> Result<f64, Stop> {
-        self.pass_and_back(prompt, None, batch, normalizer, recompute, workspace, control, gradient)
+        self.pass_and_back(prompt, None, batch, normalizer, None, recompute, workspace, control, gradient)
     }
 
-    fn pass_and_back(
+    /// With `weigh`, answers count as it says for their log-probabilities, instead of by their weights over `normalizer`.
+    pub(crate) fn pass_and_back(
         &self,
         prompt: &[f32],
         mut adapted: Option<Adapted>,
         batch: &PackedBatch,
         normalizer: f64,
+        weigh: Option<Weigh>,
         recompute: bool,
         workspace: &mut Workspace,
         control: &Control,
@@ -240,7 +221,7 @@ impl TrainableLlama {
                 Kept { input, inner: Some(inner) }
             });
         }
-        let (loss, mut dx) = self.head_backward(x, batch, normalizer, workspace);
+        let (loss, mut dx) = self.head_backward(x, batch, normalizer, weigh, workspace);
         for (index, kept) in kept.into_iter().enumerate().rev() {
             control.breathe()?;
             self.layer_backward(index, kept, adapted.as_mut(), batch, &rope, workspace, &mut dx);
@@ -343,13 +324,25 @@ impl TrainableLlama {
     }
 
     /// Final norm, head and loss; returns the loss and its gradient by the stack's output, `x`.
-    fn head_backward(&self, x: Buffer, batch: &PackedBatch, normalizer: f64, workspace: &mut Workspace) -> (f64, Buffer) {
+    fn head_backward(
+        &self,
+        x: Buffer,
+        batch: &PackedBatch,
+        normalizer: f64,
+        weigh: Option<Weigh>,
+        workspace: &mut Workspace,
+    ) -> (f64, Buffer) {
         let LlamaConfig { hidden, rms_eps, .. } = self.config;
         let mut normed = workspace.take(batch.rows(), self.config.hidden);
         rms_norm(&x, &self.norm, rms_eps, &mut normed);
+        let weighed = weigh.map(|weigh| {
+            let factors = weigh(&self.sequence_log_probabilities(&normed, batch, workspace));
+            batch.weighed(&factors)
+        });
+        let targets = weighed.as_deref().unwrap_or(&batch.targets);
         let mut dnormed = workspace.take(batch.rows(), self.config.hidden);
         let (scratch, gradient) = (&mut workspace.loss, Some(&mut dnormed[..]));
-        let loss = linear_cross_entropy(&normed, self.head(), hidden, &batch.targets, normalizer, scratch, gradient);
+        let loss = linear_cross_entropy(&normed, self.head(), hidden, targets, normalizer, scratch, gradient);
         let mut dx = normed;
         dx.fill(0.0);
         rms_norm_backward(&x, &self.norm, rms_eps, &dnormed, &mut dx);
@@ -517,7 +510,7 @@ impl TrainableLlama {
     }
 
     /// The frozen weights of a site, `[outputs, inputs]`.
-    fn matrix(&self, layer: usize, site: Site) -> &[f32] {
+    pub(crate) fn matrix(&self, layer: usize, site: Site) -> &[f32] {
         let layer = &self.layers[layer];
         match site {
             Site::Qkv => &layer.qkv,

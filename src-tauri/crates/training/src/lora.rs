@@ -4,14 +4,15 @@
 //! The same seed, base, dataset and threads give the same bits, also when the run was stopped and resumed in between.
 
 use crate::batch::BatchOrder;
+use crate::objective::{Passes, Task};
 use crate::optimizer::clip;
 use crate::priority::background_pool;
 use crate::report::Reporter;
 use crate::schedule::learning_rate;
 use crate::state::{State, Trainee, finite, newest_path};
 use crate::{
-    Checkpoints, Control, Dataset, Disk, Example, FileLayer, LoraConfig, LoraLayout, LoraStart, Observer, Outcome, PackedBatch, Point,
-    RunIdentity, Stop, TrainError, TrainableLlama, Workspace,
+    Checkpoints, Control, Dataset, Disk, FileLayer, Judgements, LoraConfig, LoraLayout, LoraStart, Observer, Outcome, Point, RunIdentity,
+    TrainError, TrainableLlama, Workspace,
 };
 use domain::Phase;
 use model::Lora;
@@ -55,6 +56,25 @@ pub fn lora(
     lora_on(&Disk, base, data, config, run_dir, resume, control, observer)
 }
 
+/// [`lora`] from judgements instead of examples: DPO for pairs, KTO for single texts (see [`crate::Judgement`]).
+///
+/// What texts are compared to is the bare base, asked once before the first update.
+///
+/// # Errors
+/// As [`lora`].
+pub fn lora_from_judgements(
+    base: &TrainableLlama,
+    data: &Judgements,
+    config: &LoraConfig,
+    run_dir: &Path,
+    resume: bool,
+    control: &Control,
+    observer: &mut dyn Observer,
+) -> Result<Outcome<TrainedLora>, TrainError> {
+    let task = Task::Judgements { data, beta: config.beta, reference: None };
+    recipe(&Disk, base, task, config, run_dir, resume, control, observer)
+}
+
 /// [`lora`] on another file layer.
 ///
 /// # Errors
@@ -69,33 +89,49 @@ pub fn lora_on(
     control: &Control,
     observer: &mut dyn Observer,
 ) -> Result<Outcome<TrainedLora>, TrainError> {
+    recipe(files, base, Task::Examples(data), config, run_dir, resume, control, observer)
+}
+
+fn recipe(
+    files: &dyn FileLayer,
+    base: &TrainableLlama,
+    mut task: Task,
+    config: &LoraConfig,
+    run_dir: &Path,
+    resume: bool,
+    control: &Control,
+    observer: &mut dyn Observer,
+) -> Result<Outcome<TrainedLora>, TrainError> {
     // ── Prepare: what is trained, on what, from where.
     observer.phase(Phase::Prepare);
     config.check(base.config())?;
-    data.check(base.config(), 0)?;
+    task.check(base.config())?;
     let layout = LoraLayout::new(&config.shape, base.config())?;
     let pool = background_pool(config.threads)?;
     let checkpoints = Checkpoints::new(files, run_dir, config.checkpoints_kept);
-    let identity = RunIdentity { base: base.identity().to_owned(), dataset: data.identity(), config: config.identity() };
+    let identity = RunIdentity { base: base.identity().to_owned(), dataset: task.identity(), config: config.identity() };
     let trained = Trainee { name: WEIGHTS, shape: vec![layout.parameters()], weight_decay: config.weight_decay };
     let initial = || match &config.start {
         LoraStart::Fresh => base.initial_lora(&layout, config.seed),
         LoraStart::Trained(lora) => layout.flatten(lora),
     };
     let (mut state, mut saved) = State::start(trained, initial, config.seed, &identity, &checkpoints, resume, observer)?;
-    let order = BatchOrder::new(config.seed, data.train.len(), config.batch_size);
+    let order = BatchOrder::new(config.seed, task.train_len(), config.batch_size);
     let mut workspace = Workspace::default();
     let mut reporter = Reporter::new(observer, config.steps);
     let rate = |step| learning_rate(step, config.steps, config.warmup_steps, config.learning_rate, config.final_rate);
-    let measure = |weights: &[f32], workspace: &mut Workspace| {
-        pool.install(|| mean_loss(base, &layout, weights, &data.heldout, config.rows_at_once, workspace, control))
-    };
+    let passes = Passes { base, layout: &layout, rows_at_once: config.rows_at_once, recompute: config.recompute, control };
     let stopped = |stop, state: &State, saved: Option<u32>, reporter: &mut Reporter| {
         state.stopped(stop, saved, &identity, &order, &checkpoints, reporter.observer)
     };
 
+    if let Err(stop) = pool.install(|| task.prepare(&passes, &mut workspace)) {
+        return stopped(stop, &state, saved, &mut reporter);
+    }
+    let measure = |weights: &[f32], workspace: &mut Workspace| pool.install(|| task.heldout_loss(&passes, weights, workspace));
+
     // ── Measure where we start from.
-    if !data.heldout.is_empty() && state.progress.heldout_before.is_none() {
+    if task.has_heldout() && state.progress.heldout_before.is_none() {
         // A fresh adapter changes nothing, so this is the bare base.
         match measure(&state.weights, &mut workspace) {
             Ok(loss) => state.progress.heldout_before = Some(finite(loss, "held-out loss", 0, || None)?),
@@ -113,7 +149,7 @@ pub fn lora_on(
         let at_end = step >= config.steps;
 
         // Held-out loss before the first, every so many and after the last update; the best weights are kept.
-        let due = !data.heldout.is_empty() && (at_end || step % config.heldout_every == 0) && state.progress.measured != Some(step);
+        let due = task.has_heldout() && (at_end || step % config.heldout_every == 0) && state.progress.measured != Some(step);
         let mut heldout_loss = None;
         if due {
             match measure(&state.weights, &mut workspace) {
@@ -149,21 +185,13 @@ pub fn lora_on(
             return stopped(stop, &state, saved, &mut reporter);
         }
         let (began, waited) = (Instant::now(), control.waited());
-        let examples = order.batch(step).into_iter().map(|index| &data.train[index]);
-        let parts = PackedBatch::split(examples, 0, config.rows_at_once);
-        let normalizer: f64 = parts.iter().map(PackedBatch::total_weight).sum();
-        let mut loss = 0.0;
         gradient.fill(0.0);
-        for part in &parts {
-            let pass = pool.install(|| {
-                let (weights, recompute) = (&state.weights, config.recompute);
-                base.lora_loss_and_gradient(&layout, weights, part, normalizer, recompute, &mut workspace, control, &mut gradient)
-            });
-            match pass {
-                Ok(partial) => loss += partial,
-                Err(stop) => return stopped(stop, &state, saved, &mut reporter),
-            }
-        }
+        let batch = order.batch(step);
+        let pass = pool.install(|| task.loss_and_gradient(&passes, &state.weights, &batch, &mut workspace, &mut gradient));
+        let (loss, rows) = match pass {
+            Ok(done) => done,
+            Err(stop) => return stopped(stop, &state, saved, &mut reporter),
+        };
         let update = step + 1;
         finite(loss, "loss", update, || newest_path(&checkpoints))?;
         if step == 0 {
@@ -178,7 +206,7 @@ pub fn lora_on(
         state.progress.history.push(Point { step: update, loss, heldout_loss: None });
         state.fresh_loss = Some(loss);
         let worked = began.elapsed().saturating_sub(control.waited() - waited);
-        reporter.count(parts.iter().map(PackedBatch::rows).sum(), worked);
+        reporter.count(rows, worked);
     }
 
     // ── The best weights by held-out loss is the result.
@@ -197,25 +225,6 @@ pub fn lora_on(
 
 /// The name of what is trained, in checkpoints.
 const WEIGHTS: &str = "lora";
-
-/// Mean loss over all answer tokens of `examples`, by weight.
-fn mean_loss(
-    base: &TrainableLlama,
-    layout: &LoraLayout,
-    weights: &[f32],
-    examples: &[Example],
-    rows_at_once: usize,
-    workspace: &mut Workspace,
-    control: &Control,
-) -> Result<f64, Stop> {
-    let batches = PackedBatch::split(examples, 0, rows_at_once);
-    let normalizer: f64 = batches.iter().map(PackedBatch::total_weight).sum();
-    let mut loss = 0.0;
-    for batch in &batches {
-        loss += base.lora_loss(layout, weights, batch, normalizer, workspace, control)?;
-    }
-    Ok(loss)
-}
 
 /// Every tensor must receive a gradient: at first all but A, whose gradient passes through B, which is still zero.
 fn check_gradient(layout: &LoraLayout, weights: &[f32], gradient: &[f32]) -> Result<(), TrainError> {

@@ -19,6 +19,8 @@ pub struct LoraConfig {
     /// Rank, alpha, targets, and whether it is a DoRA.
     pub shape: LoraShape,
     pub start: LoraStart,
+    /// How dear it is to leave the base, in learning from judgements: lower moves further. Examples do not use it.
+    pub beta: f64,
     /// Updates.
     pub steps: u32,
     /// Examples of an update.
@@ -53,6 +55,7 @@ impl Default for LoraConfig {
         Self {
             shape: LoraShape { rank: 16, alpha: 32.0, rank_stabilised: false, dora: false, targets: Projection::ALL.to_vec() },
             start: LoraStart::Fresh,
+            beta: 0.1,
             steps: 120,
             batch_size: 4,
             learning_rate: 1e-3,
@@ -88,6 +91,9 @@ impl LoraConfig {
         if let Some((field, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
             return fault(field, "0".to_owned(), "at least 1");
         }
+        if !in_range(self.beta, f64::MIN_POSITIVE, f64::MAX) {
+            return fault("beta", self.beta.to_string(), "above 0");
+        }
         if !in_range(self.learning_rate, f64::MIN_POSITIVE, f64::MAX) {
             return fault("learning_rate", self.learning_rate.to_string(), "above 0");
         }
@@ -118,6 +124,7 @@ impl LoraConfig {
         for number in [
             u64::from(self.steps),
             self.batch_size as u64,
+            self.beta.to_bits(),
             self.learning_rate.to_bits(),
             u64::from(self.warmup_steps),
             self.final_rate.to_bits(),

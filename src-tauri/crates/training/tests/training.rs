@@ -11,6 +11,8 @@ mod control;
 mod fixture;
 #[path = "training/gradient.rs"]
 mod gradient;
+#[path = "training/judgements.rs"]
+mod judgements;
 #[path = "training/lora_gradient.rs"]
 mod lora_gradient;
 #[path = "training/lora_recipe.rs"]

@@ -67,7 +67,8 @@ def batch():
     return dict(input_ids=ids, labels=labels, attention_mask=mask)
 
 
-def case(dora, rslora):
+def adapted(dora, rslora):
+    """A base with an adapter of fixed weights, and these in the order of the layers and MODULES."""
     config = transformers.LlamaConfig(**SHAPE, tie_word_embeddings=True, attn_implementation="eager",
                                       rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
     model = transformers.LlamaForCausalLM(config)
@@ -87,6 +88,11 @@ def case(dora, rslora):
                 seed += 1
             parameters += tensors
     assert len(parameters) == sum(p.requires_grad for p in tuned.parameters())
+    return tuned, parameters
+
+
+def case(dora, rslora):
+    tuned, parameters = adapted(dora, rslora)
     optimizer = torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.01)
     flat = lambda tensors: [float(f"{value:.9g}") for tensor in tensors for value in tensor.flatten().tolist()]
     losses, gradient = [], None
@@ -100,6 +106,36 @@ def case(dora, rslora):
     return dict(dora=dora, rslora=rslora, losses=losses, gradient=gradient, after=flat(parameters))
 
 
+def log_probability(model, prompt, answer):
+    ids = torch.cat([prompt, answer])[None]
+    logits = model(input_ids=ids).logits[0, len(prompt) - 1:-1]
+    return torch.log_softmax(logits, -1).gather(1, answer[:, None]).sum()
+
+
+def judged(kind, dora, beta=0.5):
+    """Twenty losses of DPO (arXiv 2305.18290), or of TRL's apo_zero_unpaired, against the base without its adapter."""
+    tuned, parameters = adapted(dora, False)
+    texts = [(tokens(1000 + i, 3), tokens(2000 + i, 4 + i)) for i in range(4)]
+    if kind == "dpo":  # each prompt's text is chosen over another one
+        texts = [text for i, (prompt, answer) in enumerate(texts) for text in [(prompt, answer), (prompt, tokens(3000 + i, 6 - i))]]
+    with torch.no_grad(), tuned.disable_adapter():
+        reference = torch.stack([log_probability(tuned, *text) for text in texts])
+    optimizer = torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.01)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        ratio = torch.stack([log_probability(tuned, *text) for text in texts]) - reference
+        if kind == "dpo":
+            loss = -torch.nn.functional.logsigmoid(beta * (ratio[0::2] - ratio[1::2])).mean()
+        else:  # liked, disliked, liked, disliked
+            loss = torch.cat([1 - torch.sigmoid(beta * ratio[0::2]), torch.sigmoid(beta * ratio[1::2])]).mean()
+        loss.backward()
+        losses.append(loss.item())
+        optimizer.step()
+    return dict(kind=kind, dora=dora, losses=losses)
+
+
 torch.manual_seed(0)
 print(json.dumps(dict(versions=dict(torch=torch.__version__, transformers=transformers.__version__, peft=peft.__version__),
-                      cases=[case(False, False), case(True, True)])))
+                      cases=[case(False, False), case(True, True)],
+                      judged=[judged(kind, dora) for kind in ["dpo", "kto"] for dora in [False, True]])))
