@@ -299,6 +299,14 @@ struct Unusual {
     alpha_pattern: Value,
     trainable_token_indices: Value,
     lora_bias: Value,
+    alora_invocation_tokens: Value,
+    arrow_config: Value,
+    kasa_config: Value,
+    monteclora_config: Value,
+    use_bdlora: Value,
+    use_qalora: Value,
+    /// Names of starts that move a part of the base into the adapter (PiSSA, OLoRA, …); the others do not matter afterwards.
+    init_lora_weights: Value,
 }
 
 fn no_bias() -> String {
@@ -349,7 +357,15 @@ impl Unusual {
             ("alpha_pattern", &self.alpha_pattern),
             ("trainable_token_indices", &self.trainable_token_indices),
             ("lora_bias", &self.lora_bias),
+            ("alora_invocation_tokens", &self.alora_invocation_tokens),
+            ("arrow_config", &self.arrow_config),
+            ("kasa_config", &self.kasa_config),
+            ("monteclora_config", &self.monteclora_config),
+            ("use_bdlora", &self.use_bdlora),
+            ("use_qalora", &self.use_qalora),
         ];
-        settings.into_iter().find(|(_, value)| !empty(value)).map(|(name, _)| name)
+        let moves_the_base = self.init_lora_weights.as_str().is_some_and(|start| !matches!(start, "gaussian" | "orthogonal" | "eva"));
+        let start = moves_the_base.then_some("init_lora_weights");
+        settings.into_iter().find(|(_, value)| !empty(value)).map(|(name, _)| name).or(start)
     }
 }

@@ -181,6 +181,26 @@ fn an_adapter_comes_back_from_its_folder_as_it_was() {
 }
 
 #[test]
+fn a_folder_whose_settings_peft_wrote_is_read() {
+    // As PEFT 0.21.2 wrote them (get_peft_model, save_pretrained), but for rank and alpha.
+    let settings = r#"{"alora_invocation_tokens": null, "alpha_pattern": {}, "arrow_config": null, "auto_mapping": null,
+        "base_model_name_or_path": "a base", "bias": "none", "corda_config": null, "ensure_weight_tying": false,
+        "eva_config": null, "exclude_modules": null, "fan_in_fan_out": false, "inference_mode": true,
+        "init_lora_weights": true, "kasa_config": null, "layer_replication": null, "layers_pattern": null,
+        "layers_to_transform": null, "loftq_config": {}, "lora_alpha": 6, "lora_bias": false, "lora_dropout": 0.0,
+        "lora_ga_config": null, "megatron_config": null, "megatron_core": "megatron.core", "modules_to_save": null,
+        "monteclora_config": null, "peft_type": "LORA", "peft_version": "0.21.2", "qalora_group_size": 16, "r": 3,
+        "rank_pattern": {}, "revision": null, "target_modules": ["gate_proj", "q_proj", "v_proj", "o_proj", "up_proj",
+        "down_proj", "k_proj"], "target_parameters": null, "task_type": "CAUSAL_LM", "trainable_token_indices": null,
+        "use_bdlora": null, "use_dora": true, "use_qalora": false, "use_rslora": false, "velora_config": null}"#;
+    let dir = tempfile::tempdir().unwrap();
+    let lora = lora(&odd_config(), 2, true, &Projection::ALL);
+    lora.save(dir.path(), &odd_config(), "a base").unwrap();
+    fs::write(dir.path().join("adapter_config.json"), settings).unwrap();
+    assert_eq!(Lora::load(dir.path(), &odd_config()).unwrap(), lora, "targets in any order");
+}
+
+#[test]
 fn an_adapter_of_another_base_or_with_settings_unknown_here_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let lora = lora(&odd_config(), 2, false, &Projection::ALL);
@@ -194,6 +214,7 @@ fn an_adapter_of_another_base_or_with_settings_unknown_here_is_refused() {
     for (from, to) in [
         ("\"bias\": \"none\"", "\"bias\": \"all\""),
         ("\"bias\"", "\"rank_pattern\": {\"q_proj\": 2}, \"bias\""),
+        ("\"bias\"", "\"init_lora_weights\": \"pissa\", \"bias\""),
         ("\"bias\"", "\"modules_to_save\": [\"lm_head\"], \"bias\""),
         ("\"q_proj\"", "\"qkv_proj\""),
         ("\"LORA\"", "\"LOHA\""),
