@@ -49,6 +49,9 @@ export const status: Status = {
 
 export const settings: Settings = {
 	theme: "system",
+	loraRank: 16,
+	loraAlpha: 32,
+	loraLearningRate: 0.001,
 	textScale: 1,
 	candidates: 4,
 	maxTokens: 260,
@@ -113,7 +116,7 @@ export const tasteCard: TasteCard = {
 };
 
 export const hyperparameters: Hyperparameters = {
-	virtual_tokens: 16,
+	virtual_tokens: 16, rank: 16, alpha: 32,
 	learning_rate: 0.02,
 	epochs: 8,
 	steps: 200,

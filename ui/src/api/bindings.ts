@@ -48,7 +48,7 @@ export type AdapterImport = {
 	name?: string | null,
 };
 
-export type AdapterKind = "soft_prompt";
+export type AdapterKind = "soft_prompt" | "lora" | "dora";
 
 export type AdapterRef = {
 	adapter_id: AdapterId,
@@ -335,6 +335,10 @@ export type GenreMix = Partial<{ [key in Genre]: number | null }>;
 /**  Hyper-parameters as asked for; what is left out comes from the settings. */
 export type HyperparameterChoice = {
 	virtual_tokens?: number | null,
+	/**  Of LoRA and DoRA. */
+	rank?: number | null,
+	/**  Of LoRA and DoRA: the change is scaled by alpha / rank. */
+	alpha?: number | null,
 	learning_rate?: number | null,
 	epochs?: number | null,
 	/**  Overrides epochs. */
@@ -349,7 +353,11 @@ export type HyperparameterChoice = {
 
 /**  Hyper-parameters as used; recorded with the run. */
 export type Hyperparameters = {
+	/**  Of a soft prompt. */
 	virtual_tokens: number,
+	/**  Of LoRA and DoRA; 0 in runs older than these. */
+	rank?: number,
+	alpha?: number,
 	learning_rate: number,
 	epochs: number,
 	steps: number,
@@ -453,7 +461,13 @@ export type QualityPart = {
 };
 
 /**  A training recipe by method. Objectives are separate, see [`Objective`]. */
-export type Recipe = "soft_prompt";
+export type Recipe = 
+/**  Vectors before the prompt (prompt tuning, arXiv 2104.08691): tiny, gentle. */
+"soft_prompt" | 
+/**  A low-rank change of every projection (arXiv 2106.09685): larger, learns more. */
+"lora" | 
+/**  LoRA with lengths trained apart from directions (arXiv 2402.09353). */
+"dora";
 
 export type Run = {
 	run_id: RunId,
@@ -582,9 +596,15 @@ export type Settings = {
 	activateWhenBetter: boolean,
 	/** How many learned prompt vectors stand before your prompt. */
 	virtualTokens: number,
+	/** How large a change LoRA and DoRA may make; more learns more and needs more memory. */
+	loraRank: number,
+	/** The change is scaled by alpha over rank. */
+	loraAlpha: number,
+	/** How large each learning step of LoRA and DoRA is. */
+	loraLearningRate: number,
 	/** How often each liked text is seen. */
 	trainingEpochs: number,
-	/** How large each learning step is. */
+	/** How large each learning step of a soft prompt is. */
 	trainingLearningRate: number,
 	/** Texts per learning step. */
 	trainingBatchSize: number,

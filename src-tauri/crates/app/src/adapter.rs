@@ -1,12 +1,12 @@
 //! Adapters: which there are, which is active, in and out of PEFT's layout.
 
 use crate::base::BUILT_IN;
+use crate::recipe::AdapterWeights;
 use crate::{App, folder};
 use domain::{
-    Adapter, AdapterActivation, AdapterExport, AdapterFormat, AdapterId, AdapterImport, AdapterKind, AdapterRef, AdapterState, ApiError,
-    BaseId, Done, ErrorCode, Nothing, SavedPath, Timestamp,
+    Adapter, AdapterActivation, AdapterExport, AdapterFormat, AdapterId, AdapterImport, AdapterRef, AdapterState, ApiError, BaseId, Done,
+    ErrorCode, Nothing, SavedPath, Timestamp,
 };
-use model::SoftPrompt;
 use std::path::Path;
 
 /// What makes an adapter whole on disk.
@@ -30,7 +30,7 @@ impl App {
             }
             adapter.strength = strength;
         }
-        self.soft_prompt(&adapter.id, &home.folder.root().join(&adapter.path))?;
+        self.adapter_weights(&home, &adapter)?;
         home.store.update_adapter(&adapter)?;
         Ok(home.store.set_adapter_state(&adapter.id, AdapterState::Active)?.adapter)
     }
@@ -57,8 +57,11 @@ impl App {
         let home = self.home();
         let adapter = home.store.adapter(&export.adapter_id)?;
         if export.format == AdapterFormat::Gguf {
-            return Err(ApiError::new(ErrorCode::InvalidInput, "A soft prompt has no GGUF form; llama.cpp cannot load one.")
-                .hint("Export it as PEFT."));
+            let why = match adapter.kind.is_soft_prompt() {
+                true => "A soft prompt has no GGUF form; llama.cpp cannot load one.",
+                false => "GGUF export is not built yet.",
+            };
+            return Err(ApiError::new(ErrorCode::InvalidInput, why).hint("Export it as PEFT."));
         }
         let (from, to) = (home.folder.root().join(&adapter.path), Path::new(&export.out));
         if export.out.trim().is_empty() {
@@ -72,23 +75,16 @@ impl App {
         Ok(SavedPath { path: to.display().to_string() })
     }
 
-    /// Takes in a soft prompt for the built-in base from a folder in PEFT's layout; it starts on trial.
+    /// Takes in an adapter for the built-in base from a folder in PEFT's layout; it starts on trial.
     pub fn import_adapter(&self, import: AdapterImport) -> Result<Adapter, ApiError> {
         let home = self.home();
         let from = Path::new(&import.path);
-        let soft_prompt = SoftPrompt::load(from)?;
         let base = BaseId::from(BUILT_IN);
         let config = self.base_config(&base)?;
-        if soft_prompt.hidden != config.hidden {
-            return Err(ApiError::new(
-                ErrorCode::InvalidInput,
-                format!("This adapter has vectors of {} numbers; the built-in base needs {}.", soft_prompt.hidden, config.hidden),
-            )
-            .hint("It was trained on another base, which this version cannot use."));
-        }
+        let weights_in_memory = AdapterWeights::load(from, &config)?;
         let id = AdapterId::fresh();
         let to = home.folder.adapters().join(id.as_str());
-        soft_prompt.save(&to, &config, base.as_str())?;
+        weights_in_memory.save(&to, &config, base.as_str())?;
         let weights = to.join(FILES[1]);
         let bytes = std::fs::read(&weights).map_err(|error| folder::storage(&weights, &error))?;
         let given = import.name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
@@ -96,7 +92,7 @@ impl App {
             name: given
                 .or_else(|| from.file_name().map(|name| name.to_string_lossy().into_owned()))
                 .unwrap_or_else(|| "Imported".to_owned()),
-            kind: AdapterKind::SoftPrompt,
+            kind: weights_in_memory.kind(),
             state: AdapterState::Trial,
             base,
             run_id: None,

@@ -1,8 +1,9 @@
 //! Bases: which there are, and the loaded ones, kept for the next call.
 
-use crate::{App, lock};
-use domain::{AdapterId, ApiError, Base, BaseId, ErrorCode, Nothing};
-use model::{DenseWeights, LanguageModel, LlamaConfig, SoftPrompt};
+use crate::recipe::AdapterWeights;
+use crate::{App, Home, lock};
+use domain::{Adapter, AdapterId, ApiError, Base, BaseId, ErrorCode, Nothing};
+use model::{DenseWeights, LanguageModel, LlamaConfig};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +14,7 @@ pub(crate) const BUILT_IN: &str = "story";
 #[derive(Default)]
 pub(crate) struct Models {
     bases: Mutex<HashMap<BaseId, Arc<LanguageModel>>>,
-    soft_prompts: Mutex<HashMap<AdapterId, Arc<SoftPrompt>>>,
+    adapters: Mutex<HashMap<AdapterId, AdapterWeights>>,
 }
 
 impl App {
@@ -62,13 +63,17 @@ impl App {
         Ok(LlamaConfig::load(&self.assets.base(id.as_str()))?)
     }
 
-    pub(crate) fn soft_prompt(&self, id: &AdapterId, path: &std::path::Path) -> Result<Arc<SoftPrompt>, ApiError> {
-        let mut prompts = lock(&self.models.soft_prompts);
-        if let Some(loaded) = prompts.get(id) {
+    /// The weights of a stored adapter.
+    ///
+    /// # Errors
+    /// As [`AdapterWeights::load`].
+    pub(crate) fn adapter_weights(&self, home: &Home, adapter: &Adapter) -> Result<AdapterWeights, ApiError> {
+        let mut adapters = lock(&self.models.adapters);
+        if let Some(loaded) = adapters.get(&adapter.id) {
             return Ok(loaded.clone());
         }
-        let loaded = Arc::new(SoftPrompt::load(path)?);
-        prompts.insert(id.clone(), loaded.clone());
+        let loaded = AdapterWeights::load(&home.folder.root().join(&adapter.path), &self.base_config(&adapter.base)?)?;
+        adapters.insert(adapter.id.clone(), loaded.clone());
         Ok(loaded)
     }
 

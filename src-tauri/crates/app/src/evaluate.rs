@@ -1,13 +1,14 @@
 //! The promotion check: is what was trained better than what is used now? On prompts that it has not seen.
 
 use crate::dataset::{FrozenDataset, LikedExample, trains_on};
+use crate::recipe::TrainedAdapter;
 use crate::{App, Home};
 use domain::{ApiError, Verdict};
-use model::{Generate, LanguageModel, MemberSpec, Sampler, SoftPrompt, StoryFormat};
+use model::{Adapters, Generate, LanguageModel, MemberSpec, Sampler, StoryFormat};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use taste::TasteModel;
-use training::{Control, Trained};
+use training::Control;
 
 /// Pairs compared. With 60, a win rate of 63% has an interval that lies above one half.
 const PAIRS: usize = 60;
@@ -28,7 +29,7 @@ const PROBES: &str = include_str!("../../../../assets/probes/stories.jsonl");
 /// The seed of the comparison; fixed, so that the same adapter always gets the same verdict.
 const SEED: u32 = 20_231;
 
-/// Compares the trained soft prompt with what writes now (the active adapter, else the plain base).
+/// Compares the trained adapter with what writes now (the active adapter, else the plain base).
 ///
 /// Returns `None` when the job was paused or cancelled meanwhile.
 pub(crate) fn against_current(
@@ -36,20 +37,20 @@ pub(crate) fn against_current(
     home: &Home,
     base: &Arc<LanguageModel>,
     dataset: &FrozenDataset,
-    trained: &Trained,
+    trained: &TrainedAdapter,
     control: &Control,
 ) -> Result<Option<Verdict>, ApiError> {
-    let candidate = Side { soft_prompt: Some(Arc::new(trained.soft_prompt.clone())), strength: 1.0 };
     let active = home.store.active_adapters(&dataset.base)?;
-    let (current, opponent) = match active.first() {
-        Some(adapter) => (
-            Side {
-                soft_prompt: Some(app.soft_prompt(&adapter.id, &home.folder.root().join(&adapter.path))?),
-                strength: adapter.strength as f32,
-            },
-            adapter.name.clone(),
-        ),
-        None => (Side { soft_prompt: None, strength: 0.0 }, "the plain base".to_owned()),
+    let mut current = Adapters::default();
+    for adapter in &active {
+        app.adapter_weights(home, adapter)?.join(&mut current, adapter.strength);
+    }
+    // The new adapter takes the place of one of its kind; another kind that is active stays beside it.
+    let mut candidate = current.clone();
+    trained.weights.join(&mut candidate, 1.0);
+    let opponent = match active.as_slice() {
+        [] => "the plain base".to_owned(),
+        active => active.iter().map(|adapter| adapter.name.as_str()).collect::<Vec<_>>().join(" + "),
     };
     let probes = probes(dataset)?;
     let judge = Judge { taste: app.confident_taste() };
@@ -94,12 +95,6 @@ pub(crate) fn against_current(
     };
     (verdict.promoted, verdict.reason) = decide(&verdict, judge.taste.is_some(), &opponent);
     Ok(Some(verdict))
-}
-
-/// What one side of the comparison writes with.
-struct Side {
-    soft_prompt: Option<Arc<SoftPrompt>>,
-    strength: f32,
 }
 
 /// Prefers by the person's taste where one is found, else by the quality rules.
@@ -147,22 +142,18 @@ fn write_pairs(
     base: &LanguageModel,
     probe: &LikedExample,
     first_seed: usize,
-    new: &Side,
-    old: &Side,
+    new: &Adapters,
+    old: &Adapters,
 ) -> Result<(Vec<String>, Vec<String>), ApiError> {
-    let member = |side: &Side, index: usize| MemberSpec {
-        sampler: Sampler {
-            temperature: 0.8,
-            top_k: 0,
-            top_p: 0.95,
-            min_p: 0.0,
-            repetition_penalty: 1.1,
-            seed: crate::write::candidate_seed(SEED, first_seed + index),
-        },
-        soft_prompt: side.soft_prompt.clone(),
-        strength: side.strength,
-        lora: None,
+    let sampler = |index: usize| Sampler {
+        temperature: 0.8,
+        top_k: 0,
+        top_p: 0.95,
+        min_p: 0.0,
+        repetition_penalty: 1.1,
+        seed: crate::write::candidate_seed(SEED, first_seed + index),
     };
+    let member = |side: &Adapters, index: usize| MemberSpec::with(sampler(index), side.clone());
     let members = (0..TEXTS_A_PROMPT).map(|index| member(new, index)).chain((0..TEXTS_A_PROMPT).map(|index| member(old, index)));
     let request = Generate {
         prompt: base.tokenizer().encode(&StoryFormat::prompt_text(&probe.genres, probe.style, &probe.prompt)),
@@ -177,13 +168,13 @@ fn write_pairs(
 }
 
 /// Sum over tokens of (log-probability with the old side − with the new side), and the number of tokens.
-fn log_probability_gap(base: &LanguageModel, probe: &LikedExample, new: &Side, old: &Side) -> Result<(f64, f64), ApiError> {
+fn log_probability_gap(base: &LanguageModel, probe: &LikedExample, new: &Adapters, old: &Adapters) -> Result<(f64, f64), ApiError> {
     let prefix = base.tokenizer().encode(&StoryFormat::prompt_text(&probe.genres, probe.style, &probe.prompt));
     let room = base.config().context.saturating_sub(prefix.len() + 256);
     let mut story = base.tokenizer().encode(&StoryFormat::plain(&probe.text));
     story.truncate(room);
-    let sum = |side: &Side| -> Result<f64, ApiError> {
-        Ok(base.score(side.soft_prompt.as_deref(), &prefix, &story)?.iter().map(|value| f64::from(*value)).sum())
+    let sum = |side: &Adapters| -> Result<f64, ApiError> {
+        Ok(base.score_with(side, &prefix, &story)?.iter().map(|value| f64::from(*value)).sum())
     };
     Ok((sum(old)? - sum(new)?, story.len() as f64))
 }

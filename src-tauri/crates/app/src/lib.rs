@@ -17,6 +17,7 @@ mod folder;
 mod generation;
 mod job;
 mod memory;
+mod recipe;
 mod relocate;
 mod run;
 mod settings;

@@ -2,12 +2,11 @@
 
 use crate::base::BUILT_IN;
 use crate::dataset::{FrozenDataset, LikedExample};
-use crate::{App, available_mb, worker};
+use crate::{App, available_mb, recipe, worker};
 use domain::{
     ApiError, BaseId, ErrorCode, FieldFault, HyperparameterChoice, Hyperparameters, Job, JobId, JobKind, JobState, Objective, Priority,
     Recipe, Run, RunId, RunStatus, Settings, Timestamp, TrainQueued, TrainRequest, TrainingPlan,
 };
-use training::{Dataset, PromptStart, SoftPromptConfig};
 
 /// Share of the free memory that a training may use unless the person sets a budget.
 const SHARE_OF_FREE_MEMORY: f64 = 0.75;
@@ -49,7 +48,7 @@ impl App {
             created_at: now.clone(),
             started_at: None,
             finished_at: None,
-            title: format!("Soft prompt on {} with {} liked texts", plan.base_name, plan.examples),
+            title: format!("{} on {} with {} liked texts", plan.recipe.label(), plan.base_name, plan.examples),
         };
         let run = Run {
             run_id: run_id.clone(),
@@ -89,9 +88,8 @@ impl App {
         let home = self.home();
         let settings = home.store.settings()?;
         let base = self.base_id(request.base.as_ref())?;
-        let Recipe::SoftPrompt = request.recipe;
         let Objective::Sft = request.objective.unwrap_or(Objective::Sft);
-        let mut hyperparameters = resolved(&settings, &request.hyperparameters)?;
+        let mut hyperparameters = resolved(&settings, request.recipe, &request.hyperparameters)?;
         let liked = home.store.liked_texts()?.into_iter().map(|liked| LikedExample {
             prompt: liked.prompt,
             genres: liked.genres,
@@ -132,8 +130,8 @@ impl App {
         let config = self.base_config(&plan.base)?;
         let base = self.base(&plan.base)?;
         let tokens = dataset.tokenised(base.tokenizer(), &plan.hyperparameters);
-        let speed = self.worker.training_speed(|| worker::trainable(self, &plan.base), plan.hyperparameters.threads as usize)?;
-        let estimate = training::estimate(&recipe_config(&plan.hyperparameters, &tokens), &tokens, &config, speed);
+        let speed = self.worker.training_speed(plan.recipe, &plan.hyperparameters, || worker::trainable(self, &plan.base))?;
+        let estimate = recipe::estimate(plan.recipe, &plan.hyperparameters, &tokens, &config, speed);
         plan.estimated_seconds = estimate.seconds;
         plan.estimated_memory_mb = estimate.peak_memory_bytes as f64 / 1e6;
         let budget = match settings.memory_budget_mb {
@@ -161,7 +159,7 @@ impl App {
 }
 
 /// Figures of the request, else of the settings, each checked; all faults at once.
-fn resolved(settings: &Settings, choice: &HyperparameterChoice) -> Result<Hyperparameters, ApiError> {
+fn resolved(settings: &Settings, recipe: Recipe, choice: &HyperparameterChoice) -> Result<Hyperparameters, ApiError> {
     let mut faults = Vec::new();
     let mut whole = |name: &str, chosen: Option<u32>, default: u32, range: std::ops::RangeInclusive<u32>| {
         let value = chosen.unwrap_or(default);
@@ -172,6 +170,7 @@ fn resolved(settings: &Settings, choice: &HyperparameterChoice) -> Result<Hyperp
         value
     };
     let virtual_tokens = whole("virtual_tokens", choice.virtual_tokens, settings.virtual_tokens, 1..=256);
+    let rank = whole("rank", choice.rank, settings.lora_rank, 1..=256);
     let epochs = whole("epochs", choice.epochs, settings.training_epochs, 1..=1000);
     let steps = whole("steps", choice.steps, 1, 1..=1_000_000);
     let batch_size = whole("batch_size", choice.batch_size, settings.training_batch_size, 1..=64);
@@ -179,10 +178,16 @@ fn resolved(settings: &Settings, choice: &HyperparameterChoice) -> Result<Hyperp
     let source_max_tokens = whole("source_max_tokens", choice.source_max_tokens, 384, 8..=8192);
     let target_max_tokens = whole("target_max_tokens", choice.target_max_tokens, 384, 8..=8192);
     let checkpoint_steps = whole("checkpoint_steps", choice.checkpoint_steps, settings.training_checkpoint_steps, 1..=100_000);
-    let learning_rate = choice.learning_rate.unwrap_or(settings.training_learning_rate);
+    let usual_rate = if recipe == Recipe::SoftPrompt { settings.training_learning_rate } else { settings.lora_learning_rate };
+    let learning_rate = choice.learning_rate.unwrap_or(usual_rate);
     if !(learning_rate > 0.0 && learning_rate <= 1.0) {
         let message = format!("learning_rate is {learning_rate}; it must be above 0 and at most 1.");
         faults.push(FieldFault { field: "hyperparameters.learning_rate".to_owned(), message });
+    }
+    let alpha = choice.alpha.unwrap_or(settings.lora_alpha);
+    if !(alpha > 0.0 && alpha <= 1024.0) {
+        let message = format!("alpha is {alpha}; it must be above 0 and at most 1024.");
+        faults.push(FieldFault { field: "hyperparameters.alpha".to_owned(), message });
     }
     if !faults.is_empty() {
         return Err(ApiError::fields(faults).hint("Change the values named, then try again."));
@@ -190,6 +195,8 @@ fn resolved(settings: &Settings, choice: &HyperparameterChoice) -> Result<Hyperp
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     Ok(Hyperparameters {
         virtual_tokens,
+        rank,
+        alpha,
         learning_rate,
         epochs,
         steps,
@@ -212,34 +219,20 @@ fn steps(settings: &Settings, choice: &HyperparameterChoice, hyperparameters: &H
     choice.steps.unwrap_or(if choice.epochs.is_some() { by_epochs } else { by_epochs.max(settings.training_min_steps) })
 }
 
-/// The recipe's own configuration.
-///
-/// The prompt starts as the first words of the first text: closer to what is wanted than words drawn at random, and the
-/// same on a resume, because the dataset is frozen.
-pub(crate) fn recipe_config(hyperparameters: &Hyperparameters, dataset: &Dataset) -> SoftPromptConfig {
-    let start =
-        dataset.train.first().map(|text| text.answer.iter().copied().take(hyperparameters.virtual_tokens as usize).collect::<Vec<_>>());
-    SoftPromptConfig {
-        start: start.filter(|tokens| !tokens.is_empty()).map_or(PromptStart::Vocabulary, PromptStart::Tokens),
-        virtual_tokens: hyperparameters.virtual_tokens as usize,
-        learning_rate: hyperparameters.learning_rate,
-        steps: hyperparameters.steps,
-        batch_size: hyperparameters.batch_size as usize,
-        checkpoint_steps: hyperparameters.checkpoint_steps,
-        checkpoints_kept: hyperparameters.checkpoints_kept as usize,
-        seed: u64::from(hyperparameters.seed),
-        threads: hyperparameters.threads as usize,
-        ..SoftPromptConfig::default()
-    }
-}
-
 fn base_name(base: &BaseId) -> String {
     if base.as_str() == BUILT_IN { "the built-in base".to_owned() } else { base.to_string() }
 }
 
+fn recipe_in_words(recipe: Recipe) -> &'static str {
+    match recipe {
+        Recipe::SoftPrompt => "soft prompt",
+        Recipe::Lora | Recipe::Dora => recipe.label(),
+    }
+}
+
 fn sentence(plan: &TrainingPlan) -> String {
     let texts = |n: u32| if n == 1 { "1 liked text".to_owned() } else { format!("{n} liked texts") };
-    let mut sentence = format!("A soft prompt for {} from {}", plan.base_name, texts(plan.examples));
+    let mut sentence = format!("A {} for {} from {}", recipe_in_words(plan.recipe), plan.base_name, texts(plan.examples));
     match plan.heldout {
         0 => sentence.push('.'),
         heldout => sentence.push_str(&format!(", measured on {heldout} that it will not see.")),

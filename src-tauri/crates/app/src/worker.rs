@@ -1,15 +1,17 @@
 //! The worker: one thread that claims queued jobs and runs them, at a lower priority than writing.
 
 use crate::dataset::FrozenDataset;
-use crate::{App, Home, evaluate, folder, lock, memory, train};
+use crate::recipe::{self, TrainedAdapter};
+use crate::{App, Home, evaluate, folder, lock, memory};
 use domain::{
-    Adapter, AdapterId, AdapterKind, AdapterState, ApiError, BaseId, Change, ErrorCode, Job, JobId, JobState, Metric, Phase, Run,
-    RunStatus, Timestamp,
+    Adapter, AdapterId, AdapterKind, AdapterState, ApiError, BaseId, Change, ErrorCode, Hyperparameters, Job, JobId, JobState, Metric,
+    Phase, Recipe, Run, RunStatus, Timestamp,
 };
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::{Duration, Instant};
-use training::{Checkpoints, Control, Disk, Observer, Outcome, Stop, TrainableLlama, Trained};
+use training::{Checkpoints, Control, Disk, Observer, Outcome, Stop, TrainableLlama};
 
 /// The store and the surfaces get metrics at most ten times a second, in batches.
 const METRIC_INTERVAL: Duration = Duration::from_millis(100);
@@ -33,8 +35,8 @@ pub(crate) struct Worker {
     queue: Mutex<Queue>,
     changed: Condvar,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
-    /// Tokens a second that this machine trains, measured at the first plan.
-    speed: Mutex<Option<f64>>,
+    /// Tokens a second that this machine trains by each recipe, measured at its first plan.
+    speed: Mutex<HashMap<Recipe, f64>>,
 }
 
 #[derive(Default)]
@@ -69,13 +71,18 @@ impl Worker {
     }
 
     /// Tokens a second that training reaches here; measured once, in under a second.
-    pub fn training_speed(&self, base: impl FnOnce() -> Result<TrainableLlama, ApiError>, threads: usize) -> Result<f64, ApiError> {
+    pub fn training_speed(
+        &self,
+        recipe: Recipe,
+        hyperparameters: &Hyperparameters,
+        base: impl FnOnce() -> Result<TrainableLlama, ApiError>,
+    ) -> Result<f64, ApiError> {
         let mut speed = lock(&self.speed);
-        if let Some(known) = *speed {
-            return Ok(known);
+        if let Some(known) = speed.get(&recipe) {
+            return Ok(*known);
         }
-        let measured = training::measure_speed(&base()?, threads)?;
-        *speed = Some(measured);
+        let measured = recipe::measure_speed(recipe, hyperparameters, &base()?)?;
+        speed.insert(recipe, measured);
         Ok(measured)
     }
 
@@ -210,16 +217,16 @@ fn train_and_judge(app: &Arc<App>, home: &Arc<Home>, job: &mut Job, run: &mut Ru
     let dataset = FrozenDataset::load(&run_folder)?;
     let base = app.base(&observer.run.base)?;
     let tokens = dataset.tokenised(base.tokenizer(), &observer.run.hyperparameters);
-    let config = train::recipe_config(&observer.run.hyperparameters, &tokens);
     let trainable = trainable(app, &observer.run.base)?;
-    let checkpoints = Checkpoints::new(&Disk, &run_folder, config.checkpoints_kept).newest()?;
+    let checkpoints = Checkpoints::new(&Disk, &run_folder, observer.run.hyperparameters.checkpoints_kept as usize).newest()?;
     for skipped in &checkpoints.skipped {
         tracing::warn!(path = %skipped.path.display(), reason = skipped.reason, "a damaged checkpoint was passed over");
     }
     // Points after the checkpoint will be reported again.
     let from = checkpoints.found.map_or(0, |(_, checkpoint)| checkpoint.progress.step);
     home.store.truncate_metrics(&observer.run.run_id, from)?;
-    let outcome = training::soft_prompt(&trainable, &tokens, &config, &run_folder, true, control, &mut observer);
+    let (recipe, hyperparameters) = (observer.run.recipe, observer.run.hyperparameters.clone());
+    let outcome = recipe::train(recipe, &hyperparameters, &trainable, &tokens, &run_folder, control, &mut observer);
     observer.flush();
     drop(trainable);
     let trained = match outcome? {
@@ -241,19 +248,20 @@ fn train_and_judge(app: &Arc<App>, home: &Arc<Home>, job: &mut Job, run: &mut Ru
 }
 
 /// Writes the adapter, then its row: a row never names files that are not whole.
-fn publish(app: &App, home: &Home, run: &mut Run, trained: &Trained) -> Result<(), ApiError> {
+fn publish(app: &App, home: &Home, run: &mut Run, trained: &TrainedAdapter) -> Result<(), ApiError> {
     // Derived from the run, so that a crash between two steps and a resume publish the same adapter once.
     let id = AdapterId(run.run_id.as_str().replacen("run_", AdapterId::PREFIX, 1));
     let folder = home.folder.adapters().join(id.as_str());
-    trained.soft_prompt.save(&folder, &app.base_config(&run.base)?, run.base.as_str())?;
+    trained.weights.save(&folder, &app.base_config(&run.base)?, run.base.as_str())?;
     let weights = folder.join("adapter_model.safetensors");
     let bytes = std::fs::read(&weights).map_err(|error| folder::storage(&weights, &error))?;
     let promoted = run.verdict.as_ref().is_some_and(|verdict| verdict.promoted) && home.store.settings()?.activate_when_better;
-    let number = home.store.adapters()?.iter().filter(|adapter| adapter.id != id).count() + 1;
+    let kind = AdapterKind::from(run.recipe);
+    let number = home.store.adapters()?.iter().filter(|adapter| adapter.id != id && adapter.kind == kind).count() + 1;
     let adapter = Adapter {
         id: id.clone(),
-        name: format!("Soft prompt {number}"),
-        kind: AdapterKind::SoftPrompt,
+        name: format!("{} {number}", run.recipe.label()),
+        kind,
         state: AdapterState::Trial,
         base: run.base.clone(),
         run_id: Some(run.run_id.clone()),

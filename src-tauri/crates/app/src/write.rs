@@ -5,7 +5,7 @@ use domain::{
     Adapter, AdapterChoice, AdapterState, ApiError, BaseId, Candidate, CandidateId, Done, ErrorCode, FieldFault, GenerationId,
     GenerationRef, Nothing, Notice, NoticeCode, Scores, Settings, WriteEvent, WriteRequest, WriteResult,
 };
-use model::{Completion, Generate, LanguageModel, MemberSpec, Sampler, SoftPrompt, StoryFormat};
+use model::{Adapters, Completion, Generate, LanguageModel, MemberSpec, Sampler, StoryFormat};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -42,8 +42,7 @@ pub(crate) struct Writing {
 /// A member of the ensemble: what it writes with and what it is called.
 struct Member {
     name: String,
-    soft_prompt: Option<Arc<SoftPrompt>>,
-    strength: f64,
+    adapters: Adapters,
 }
 
 /// A request with every default filled in, ready to compute.
@@ -131,8 +130,8 @@ impl App {
             fault("temperature", format!("Creativity is {temperature}; it must be 0 to 2."));
         }
         let choices = request.adapters.as_deref().unwrap_or_default();
-        if choices.len() > 1 {
-            fault("adapters", "Only one soft prompt can be used at a time.".to_owned());
+        if choices.len() > 2 {
+            fault("adapters", "At most one soft prompt and one LoRA or DoRA can be used at a time.".to_owned());
         }
         for choice in choices.iter().filter(|choice| !(0.0..=2.0).contains(&choice.strength)) {
             fault("adapters", format!("The strength of {} is {}; it must be 0 to 2.", choice.id, choice.strength));
@@ -147,7 +146,7 @@ impl App {
         let base_id = self.base_id(request.base.as_ref())?;
         let base = self.base(&base_id)?;
         let mut notices = Vec::new();
-        let members = self.members(home, &base_id, &base, request.adapters.as_deref(), n as usize, &mut notices)?;
+        let members = self.members(home, &base_id, request.adapters.as_deref(), n as usize, &mut notices)?;
         let continued = match request.continue_from.clone() {
             Some(id) => self.text_to_continue(home, &id, &mut request)?,
             None => String::new(),
@@ -157,53 +156,55 @@ impl App {
         request.max_tokens = Some(max_tokens);
         request.temperature = Some(temperature);
         request.seed = Some(seed);
-        let room = base
-            .config()
-            .context
-            .saturating_sub(members.iter().filter_map(|member| member.soft_prompt.as_ref()).map(|one| one.tokens).max().unwrap_or(0));
+        let room = base.config().context.saturating_sub(
+            members.iter().filter_map(|member| member.adapters.soft_prompt.as_ref()).map(|one| one.tokens).max().unwrap_or(0),
+        );
         let (prompt, max_tokens) = fit(&base, &request, &continued, room, max_tokens as usize, &mut notices)?;
         Ok(Plan { request, base, members, prompt, max_tokens, continued, seed, notices })
     }
 
-    /// Who writes: the adapters asked for, or the active one with the plain base beside it, or the plain base.
+    /// Who writes: the adapters asked for, or the active ones with the plain base beside them, or the plain base.
     fn members(
         &self,
         home: &Home,
         base_id: &BaseId,
-        base: &LanguageModel,
         choices: Option<&[AdapterChoice]>,
         n: usize,
         notices: &mut Vec<Notice>,
     ) -> Result<Vec<Member>, ApiError> {
-        let plain = || Member { name: base_id.to_string(), soft_prompt: None, strength: 0.0 };
-        let with = |adapter: &Adapter, strength: f64| -> Result<Member, ApiError> {
-            let soft_prompt = self.soft_prompt(&adapter.id, &home.folder.root().join(&adapter.path))?;
-            if soft_prompt.hidden != base.config().hidden {
-                return Err(ApiError::new(ErrorCode::InvalidInput, format!("The adapter {} was trained on another base.", adapter.name))
-                    .hint("Choose an adapter of this base, or write with the plain base."));
-            }
-            Ok(Member { name: format!("{base_id} + {}", adapter.name), soft_prompt: Some(soft_prompt), strength })
-        };
+        let plain = || Member { name: base_id.to_string(), adapters: Adapters::default() };
+        let mut adapted = plain();
         if let Some(choices) = choices {
-            let Some(choice) = choices.first() else {
-                return Ok((0..n).map(|_| plain()).collect());
-            };
-            let adapter = home.store.adapter(&choice.id)?;
-            return (0..n).map(|_| with(&adapter, choice.strength)).collect();
+            let mut soft_prompts = 0;
+            for choice in choices {
+                let adapter = home.store.adapter(&choice.id)?;
+                soft_prompts += usize::from(adapter.kind.is_soft_prompt());
+                self.adapter_weights(home, &adapter)?.join(&mut adapted.adapters, choice.strength);
+                adapted.name.push_str(&format!(" + {}", adapter.name));
+            }
+            if choices.len() == 2 && soft_prompts != 1 {
+                return Err(ApiError::field("adapters", "These two adapters are of the same kind.")
+                    .hint("Choose one soft prompt, one LoRA or DoRA, or one of each."));
+            }
+            return Ok((0..n).map(|_| Member { name: adapted.name.clone(), adapters: adapted.adapters.clone() }).collect());
         }
-        let active = home.store.active_adapters(base_id)?;
-        let Some(adapter) = active.first() else {
-            return Ok((0..n).map(|_| plain()).collect());
-        };
-        // An active adapter that cannot be read must not keep the person from writing.
-        if let Err(error) = with(adapter, adapter.strength) {
-            notices.push(Notice {
-                code: NoticeCode::AdapterSkipped,
-                message: format!("The adapter {} could not be used: {} The plain base wrote instead.", adapter.name, error.message),
-            });
-            return Ok((0..n).map(|_| plain()).collect());
+        for adapter in home.store.active_adapters(base_id)? {
+            match self.adapter_weights(home, &adapter) {
+                Ok(weights) => {
+                    weights.join(&mut adapted.adapters, adapter.strength);
+                    adapted.name.push_str(&format!(" + {}", adapter.name));
+                }
+                // An active adapter that cannot be read must not keep the person from writing.
+                Err(error) => notices.push(Notice {
+                    code: NoticeCode::AdapterSkipped,
+                    message: format!("The adapter {} could not be used: {} It was left out.", adapter.name, error.message),
+                }),
+            }
         }
-        (0..n).map(|index| if index % PLAIN_SHARE == PLAIN_SHARE - 1 { Ok(plain()) } else { with(adapter, adapter.strength) }).collect()
+        let is_plain = |index: usize| index % PLAIN_SHARE == PLAIN_SHARE - 1;
+        Ok((0..n)
+            .map(|index| if is_plain(index) { plain() } else { Member { name: adapted.name.clone(), adapters: adapted.adapters.clone() } })
+            .collect())
     }
 
     fn text_to_continue(&self, home: &Home, id: &CandidateId, request: &mut WriteRequest) -> Result<String, ApiError> {
@@ -244,12 +245,7 @@ impl App {
             repetition_penalty: settings.repetition_penalty as f32,
             seed: candidate_seed(plan.seed, index),
         };
-        let specs = plan.members.iter().enumerate().map(|(index, member)| MemberSpec {
-            sampler: sampler(index),
-            soft_prompt: member.soft_prompt.clone(),
-            strength: member.strength as f32,
-            lora: None,
-        });
+        let specs = plan.members.iter().enumerate().map(|(index, member)| MemberSpec::with(sampler(index), member.adapters.clone()));
         let generate = Generate {
             prompt: plan.prompt.clone(),
             members: specs.collect(),

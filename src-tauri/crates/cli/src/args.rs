@@ -131,6 +131,8 @@ pub struct Feedback {
 pub enum Train {
     /// Learn a soft prompt from the texts you liked
     SoftPrompt(Box<SoftPrompt>),
+    /// Learn a LoRA, a DoRA or a soft prompt from the texts you liked
+    Adapter(Box<Adapter>),
     /// Learn your taste anew from all your verdicts
     Preference {
         #[arg(long, default_value_t = 5)]
@@ -140,6 +142,54 @@ pub enum Train {
         #[arg(long, default_value_t = 0.1)]
         lr: f64,
     },
+}
+
+/// The methods of `train adapter`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Peft {
+    Lora,
+    Dora,
+    #[value(name = "soft_prompt")]
+    SoftPrompt,
+}
+
+#[derive(Debug, Arguments)]
+pub struct Adapter {
+    #[arg(long, value_enum, default_value_t = Peft::Lora)]
+    pub peft: Peft,
+    /// How large a change may be [default: the setting]
+    #[arg(long)]
+    pub rank: Option<u32>,
+    /// The change is scaled by alpha over rank [default: the setting]
+    #[arg(long)]
+    pub alpha: Option<f64>,
+    /// The base to train on; left out, the built-in one
+    #[arg(long)]
+    pub base_model: Option<String>,
+    /// Also put the finished adapter and training_run.json here, and move `latest`
+    #[arg(long)]
+    pub output_dir: Option<PathBuf>,
+    /// How often each text is seen
+    #[arg(long)]
+    pub epochs: Option<u32>,
+    /// How large each step is
+    #[arg(long)]
+    pub lr: Option<f64>,
+    /// Texts per step
+    #[arg(long)]
+    pub batch_size: Option<u32>,
+    /// Longest text in tokens [default: 384]
+    #[arg(long)]
+    pub max_seq_len: Option<u32>,
+    /// Steps between two saved states
+    #[arg(long)]
+    pub checkpoint_steps: Option<u32>,
+    /// Exactly so many steps, whatever the epochs
+    #[arg(long)]
+    pub steps: Option<u32>,
+    /// The same seed and data give the same adapter
+    #[arg(long)]
+    pub seed: Option<u32>,
 }
 
 #[derive(Debug, Arguments)]

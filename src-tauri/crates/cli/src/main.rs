@@ -41,14 +41,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// The program under its old names: `train_soft_prompt …` is `inkling train soft-prompt …`.
+/// The program under its old names: `train_soft_prompt …` is `inkling train soft-prompt …`, `train_adapter …` is
+/// `inkling train adapter …`.
 fn with_alias(mut words: Vec<OsString>) -> Vec<OsString> {
     let name = words.first().and_then(|first| Path::new(first).file_stem()).map(OsString::from);
     let second = words.get(1).cloned();
-    if name.is_some_and(|name| name == "train_soft_prompt") {
-        words.splice(1..1, ["train".into(), "soft-prompt".into()]);
-    } else if second.is_some_and(|second| second == "train_soft_prompt") {
-        words.splice(1..2, ["train".into(), "soft-prompt".into()]);
+    for (alias, command) in [("train_soft_prompt", "soft-prompt"), ("train_adapter", "adapter")] {
+        if name.as_ref().is_some_and(|name| name == alias) {
+            words.splice(1..1, ["train".into(), command.into()]);
+            break;
+        }
+        if second.as_ref().is_some_and(|second| second == alias) {
+            words.splice(1..2, ["train".into(), command.into()]);
+            break;
+        }
     }
     words
 }

@@ -1,6 +1,6 @@
 //! Trained add-ons to a base, and the bases themselves.
 
-use crate::{AdapterId, BaseId, RunId, Timestamp, Verdict};
+use crate::{AdapterId, BaseId, Recipe, RunId, Timestamp, Verdict};
 use serde::{Deserialize, Serialize};
 use specta::Type;
 
@@ -8,6 +8,25 @@ use specta::Type;
 #[serde(rename_all = "snake_case")]
 pub enum AdapterKind {
     SoftPrompt,
+    Lora,
+    Dora,
+}
+
+impl AdapterKind {
+    /// Soft prompts stand before the text, the others change the base: one of each can be active at once.
+    pub fn is_soft_prompt(self) -> bool {
+        self == Self::SoftPrompt
+    }
+}
+
+impl From<Recipe> for AdapterKind {
+    fn from(recipe: Recipe) -> Self {
+        match recipe {
+            Recipe::SoftPrompt => Self::SoftPrompt,
+            Recipe::Lora => Self::Lora,
+            Recipe::Dora => Self::Dora,
+        }
+    }
 }
 
 /// *Trial* until it has passed the gate or the person keeps it; *active* in every generation; *retired* is set aside.

@@ -196,8 +196,11 @@ settings! {
     }
     "Training" {
         virtual_tokens: u32 = 16, "virtualTokens", 1..=128, "Soft prompt length", "How many learned prompt vectors stand before your prompt.";
+        lora_rank: u32 = 16, "loraRank", 1..=256, "LoRA rank", "How large a change LoRA and DoRA may make; more learns more and needs more memory.";
+        lora_alpha: f64 = 32.0, "loraAlpha", 1.0..=1024.0, "LoRA alpha", "The change is scaled by alpha over rank.";
+        lora_learning_rate: f64 = 0.001, "loraLearningRate", 0.000001..=1.0, "LoRA learning rate", "How large each learning step of LoRA and DoRA is.";
         training_epochs: u32 = 8, "trainingEpochs", 1..=200, "Passes", "How often each liked text is seen.";
-        training_learning_rate: f64 = 0.01, "trainingLearningRate", 0.000001..=1.0, "Learning rate", "How large each learning step is.";
+        training_learning_rate: f64 = 0.01, "trainingLearningRate", 0.000001..=1.0, "Soft prompt learning rate", "How large each learning step of a soft prompt is.";
         training_batch_size: u32 = 4, "trainingBatchSize", 1..=64, "Batch size", "Texts per learning step.";
         training_min_steps: u32 = 120, "trainingMinSteps", 1..=100000, "Fewest steps", "With few texts, passes are added until this many steps are reached.";
         training_checkpoint_steps: u32 = 25, "trainingCheckpointSteps", 1..=10000, "Checkpoint every", "Steps between two saved states that a training can resume from.";

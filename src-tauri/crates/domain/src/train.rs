@@ -8,7 +8,23 @@ use specta::Type;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Type)]
 #[serde(rename_all = "snake_case")]
 pub enum Recipe {
+    /// Vectors before the prompt (prompt tuning, arXiv 2104.08691): tiny, gentle.
     SoftPrompt,
+    /// A low-rank change of every projection (arXiv 2106.09685): larger, learns more.
+    Lora,
+    /// LoRA with lengths trained apart from directions (arXiv 2402.09353).
+    Dora,
+}
+
+impl Recipe {
+    /// As a person reads it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::SoftPrompt => "Soft prompt",
+            Self::Lora => "LoRA",
+            Self::Dora => "DoRA",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Type)]
@@ -40,6 +56,12 @@ pub struct TrainRequest {
 pub struct HyperparameterChoice {
     #[serde(default)]
     pub virtual_tokens: Option<u32>,
+    /// Of LoRA and DoRA.
+    #[serde(default)]
+    pub rank: Option<u32>,
+    /// Of LoRA and DoRA: the change is scaled by alpha / rank.
+    #[serde(default)]
+    pub alpha: Option<f64>,
     #[serde(default)]
     pub learning_rate: Option<f64>,
     #[serde(default)]
@@ -64,7 +86,13 @@ pub struct HyperparameterChoice {
 /// Hyper-parameters as used; recorded with the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
 pub struct Hyperparameters {
+    /// Of a soft prompt.
     pub virtual_tokens: u32,
+    /// Of LoRA and DoRA; 0 in runs older than these.
+    #[serde(default)]
+    pub rank: u32,
+    #[serde(default)]
+    pub alpha: f64,
     pub learning_rate: f64,
     pub epochs: u32,
     pub steps: u32,

@@ -40,7 +40,12 @@ pub struct MemberSpec {
 impl MemberSpec {
     /// The plain base.
     pub fn plain(sampler: Sampler) -> Self {
-        let Adapters { soft_prompt, strength, lora } = Adapters::default();
+        Self::with(sampler, Adapters::default())
+    }
+
+    /// The base with these adapters.
+    pub fn with(sampler: Sampler, adapters: Adapters) -> Self {
+        let Adapters { soft_prompt, strength, lora } = adapters;
         Self { sampler, soft_prompt, strength, lora }
     }
 

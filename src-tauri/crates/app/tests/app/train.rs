@@ -124,3 +124,46 @@ fn an_exported_adapter_comes_back_the_same() {
     assert_eq!(imported.sha256, original.sha256);
     assert_eq!(imported.state, AdapterState::Trial);
 }
+
+#[test]
+fn lora_and_dora_train_write_beside_a_soft_prompt_and_travel_as_peft_folders() {
+    let desk = Desk::open();
+    desk.like(&PROMPTS[..4]);
+    let by = |recipe| TrainRequest { recipe, ..training(4) };
+    let mut trained = Vec::new();
+    for recipe in [Recipe::Lora, Recipe::Dora, Recipe::SoftPrompt] {
+        let plan = desk.app.plan_training(by(recipe)).expect("a plan");
+        assert!(plan.ready && plan.estimated_memory_mb > 10.0, "{:?}", plan.blocked_by);
+        let run = desk.ended(&desk.app.train(by(recipe)).expect("queued").run_id);
+        assert_eq!(run.status, RunStatus::Completed, "{recipe:?}: {:?}", run.error);
+        assert!(run.verdict.is_some());
+        trained.push(run.adapter_id.expect("an adapter"));
+    }
+    let kinds: Vec<_> = desk.app.adapters(Nothing {}).expect("adapters").into_iter().map(|adapter| (adapter.kind, adapter.name)).collect();
+    let wanted = [(AdapterKind::SoftPrompt, "Soft prompt 1"), (AdapterKind::Dora, "DoRA 1"), (AdapterKind::Lora, "LoRA 1")];
+    assert_eq!(kinds, wanted.map(|(kind, name)| (kind, name.to_owned())));
+
+    let texts = |choices: &[(&AdapterId, f64)]| -> Vec<String> {
+        let adapters = choices.iter().map(|(id, strength)| AdapterChoice { id: (*id).clone(), strength: *strength }).collect();
+        let request = WriteRequest { adapters: Some(adapters), ..short(PROMPTS[0], 1) };
+        let mut texts: Vec<_> = desk.app.write(request).expect("written").candidates.into_iter().map(|one| one.text).collect();
+        texts.sort();
+        texts
+    };
+    let plain = texts(&[]);
+    assert_eq!(texts(&[(&trained[0], 0.0)]), plain, "strength 0 is the plain base");
+    assert_ne!(texts(&[(&trained[0], 2.0), (&trained[2], 1.0)]), plain, "one of each kind writes together");
+    let clash = WriteRequest {
+        adapters: Some(trained[..2].iter().map(|id| AdapterChoice { id: id.clone(), strength: 1.0 }).collect()),
+        ..short(PROMPTS[0], 1)
+    };
+    assert_eq!(desk.app.write(clash).expect_err("LoRA and DoRA cannot be stacked").code, ErrorCode::InvalidInput);
+
+    let out = desk.folder.path().join("exported").display().to_string();
+    desk.app
+        .export_adapter(AdapterExport { adapter_id: trained[1].clone(), format: AdapterFormat::Peft, out: out.clone() })
+        .expect("exported");
+    let imported = desk.app.import_adapter(AdapterImport { path: out, name: Some("From a friend".to_owned()) }).expect("imported");
+    assert_eq!(imported.kind, AdapterKind::Dora);
+    assert_eq!(texts(&[(&imported.id, 1.0)]), texts(&[(&trained[1], 1.0)]), "it writes the same after the journey");
+}

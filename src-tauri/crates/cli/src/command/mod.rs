@@ -32,6 +32,7 @@ pub fn run(args: Args, printer: &Printer) -> Result<ExitCode, ApiError> {
             let data_dir = train::data_dir(&train, global.data_dir)?;
             with_backend(data_dir, printer, |backend| train::soft_prompt(*train, backend, printer))
         }
+        Command::Train(Train::Adapter(train)) => with_backend(global.data_dir, printer, |backend| train::adapter(*train, backend, printer)),
         command => {
             let Global { data_dir, .. } = global;
             with_backend(data_dir, printer, |backend| run_in(command, backend, printer))
@@ -51,7 +52,7 @@ fn run_in(command: Command, backend: &Backend, printer: &Printer) -> Result<Exit
         Command::Settings { action } => settings::run(action, backend, printer),
         Command::Doctor => return about::doctor(backend, printer),
         // Handled by `run`, which opens the data folder for them differently or not at all.
-        Command::Completions { .. } | Command::Man | Command::Serve(_) | Command::Train(Train::SoftPrompt(_)) => Ok(()),
+        Command::Completions { .. } | Command::Man | Command::Serve(_) | Command::Train(Train::SoftPrompt(_) | Train::Adapter(_)) => Ok(()),
     };
     outcome.map(|()| ExitCode::SUCCESS)
 }

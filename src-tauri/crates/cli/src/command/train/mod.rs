@@ -1,10 +1,10 @@
-//! `inkling train soft-prompt`: plans, queues, follows to the end; also follows a run that is resumed.
+//! `inkling train soft-prompt` and `train adapter`: plans, queues, follows to the end; also follows a run that is resumed.
 
 mod follow;
 mod progress;
 mod publish;
 
-use crate::args::SoftPrompt;
+use crate::args::{Adapter, Peft, SoftPrompt};
 use crate::backend::Backend;
 use crate::output::Printer;
 use app::calls::call;
@@ -39,11 +39,41 @@ pub fn soft_prompt(train: SoftPrompt, backend: &Backend, printer: &Printer) -> R
         return resume(run_of(from)?, train.output_dir.as_deref(), backend, printer);
     }
     let output_dir = train.output_dir.clone();
-    let request = request(train);
+    start(request(train), output_dir.as_deref(), backend, printer)
+}
+
+pub fn adapter(train: Adapter, backend: &Backend, printer: &Printer) -> Result<ExitCode, ApiError> {
+    let request = TrainRequest {
+        recipe: match train.peft {
+            Peft::Lora => Recipe::Lora,
+            Peft::Dora => Recipe::Dora,
+            Peft::SoftPrompt => Recipe::SoftPrompt,
+        },
+        base: train.base_model.map(BaseId),
+        objective: Some(Objective::Sft),
+        hyperparameters: HyperparameterChoice {
+            rank: train.rank,
+            alpha: train.alpha,
+            learning_rate: train.lr,
+            epochs: train.epochs,
+            steps: train.steps,
+            batch_size: train.batch_size,
+            target_max_tokens: train.max_seq_len,
+            checkpoint_steps: train.checkpoint_steps,
+            seed: train.seed,
+            ..HyperparameterChoice::default()
+        },
+        triggered_by: Some("cli".to_owned()),
+    };
+    start(request, train.output_dir.as_deref(), backend, printer)
+}
+
+/// Queues a training and follows it to its end.
+fn start(request: TrainRequest, output_dir: Option<&Path>, backend: &Backend, printer: &Printer) -> Result<ExitCode, ApiError> {
     let events = backend.subscribe()?;
     let queued = backend.call::<call::Train>(request)?;
     let ended = follow::follow(queued, None, events, backend, printer)?;
-    finish(ended, output_dir.as_deref(), backend, printer)
+    finish(ended, output_dir, backend, printer)
 }
 
 /// Goes on with a run and follows it; shared with `inkling runs resume`.
@@ -82,8 +112,8 @@ fn request(train: SoftPrompt) -> TrainRequest {
             max_samples: train.max_samples,
             source_max_tokens: train.source_max_tokens,
             target_max_tokens: train.target_max_tokens,
-            checkpoint_steps: None,
             seed: train.seed,
+            ..HyperparameterChoice::default()
         },
         triggered_by: Some("cli".to_owned()),
     }

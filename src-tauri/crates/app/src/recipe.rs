@@ -1,0 +1,168 @@
+//! From a recipe's name to the trainer's own: configuration, estimate, training, and what comes out of it.
+
+use domain::{AdapterKind, ApiError, ErrorCode, Hyperparameters, Recipe};
+use model::{Adapters, LlamaConfig, Lora, LoraShape, ModelError, Projection, SoftPrompt, WeightedLora};
+use std::path::Path;
+use std::sync::Arc;
+use training::{Control, Dataset, Estimate, LoraConfig, Observer, Outcome, PromptStart, SoftPromptConfig, TrainError, TrainableLlama};
+
+/// The weights of an adapter of any kind, in memory.
+#[derive(Debug, Clone)]
+pub(crate) enum AdapterWeights {
+    SoftPrompt(Arc<SoftPrompt>),
+    Lora(Arc<Lora>),
+}
+
+impl AdapterWeights {
+    /// Reads a folder in PEFT's layout that must fit the base.
+    ///
+    /// # Errors
+    /// `ModelMissing`, `ModelDamaged`, or `InvalidInput` for an adapter of another base or kind.
+    pub fn load(folder: &Path, base: &LlamaConfig) -> Result<Self, ApiError> {
+        let lora = match SoftPrompt::load(folder) {
+            Ok(soft_prompt) if soft_prompt.hidden != base.hidden => {
+                return Err(ApiError::new(
+                    ErrorCode::InvalidInput,
+                    format!("This adapter has vectors of {} numbers; the base needs {}.", soft_prompt.hidden, base.hidden),
+                )
+                .hint("It was trained on another base. Choose an adapter of this one, or write with the plain base."));
+            }
+            Ok(soft_prompt) => return Ok(Self::SoftPrompt(Arc::new(soft_prompt))),
+            // Another kind of adapter: LoRA is the other one that can be used.
+            Err(ModelError::Unsupported { .. }) => Lora::load(folder, base)?,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self::Lora(Arc::new(lora)))
+    }
+
+    pub fn save(&self, folder: &Path, config: &LlamaConfig, base: &str) -> Result<(), ApiError> {
+        match self {
+            Self::SoftPrompt(soft_prompt) => soft_prompt.save(folder, config, base),
+            Self::Lora(lora) => lora.save(folder, config, base),
+        }
+        .map_err(ApiError::from)
+    }
+
+    pub fn kind(&self) -> AdapterKind {
+        match self {
+            Self::SoftPrompt(_) => AdapterKind::SoftPrompt,
+            Self::Lora(lora) if lora.shape.dora => AdapterKind::Dora,
+            Self::Lora(_) => AdapterKind::Lora,
+        }
+    }
+
+    /// Adds these weights to what a member writes with, in place of others of their kind.
+    pub fn join(&self, adapters: &mut Adapters, strength: f64) {
+        match self {
+            Self::SoftPrompt(soft_prompt) => {
+                (adapters.soft_prompt, adapters.strength) = (Some(soft_prompt.clone()), strength as f32);
+            }
+            Self::Lora(lora) => adapters.lora = Some(WeightedLora { lora: lora.clone(), strength: strength as f32 }),
+        }
+    }
+}
+
+/// What a training made, whatever its recipe.
+#[derive(Debug, Clone)]
+pub(crate) struct TrainedAdapter {
+    pub weights: AdapterWeights,
+    pub final_loss: f64,
+    pub heldout_before: Option<f64>,
+    pub heldout_after: Option<f64>,
+}
+
+/// Trains by the recipe; goes on from the newest checkpoint in `run_folder`, if there is one.
+pub(crate) fn train(
+    recipe: Recipe,
+    hyperparameters: &Hyperparameters,
+    base: &TrainableLlama,
+    data: &Dataset,
+    run_folder: &Path,
+    control: &Control,
+    observer: &mut dyn Observer,
+) -> Result<Outcome<TrainedAdapter>, TrainError> {
+    Ok(match recipe {
+        Recipe::SoftPrompt => {
+            let config = soft_prompt_config(hyperparameters, data);
+            finished(training::soft_prompt(base, data, &config, run_folder, true, control, observer)?, |trained| TrainedAdapter {
+                weights: AdapterWeights::SoftPrompt(Arc::new(trained.soft_prompt)),
+                final_loss: trained.final_loss,
+                heldout_before: trained.heldout_before,
+                heldout_after: trained.heldout_after,
+            })
+        }
+        Recipe::Lora | Recipe::Dora => {
+            let config = lora_config(recipe, hyperparameters);
+            finished(training::lora(base, data, &config, run_folder, true, control, observer)?, |trained| TrainedAdapter {
+                weights: AdapterWeights::Lora(Arc::new(trained.lora)),
+                final_loss: trained.final_loss,
+                heldout_before: trained.heldout_before,
+                heldout_after: trained.heldout_after,
+            })
+        }
+    })
+}
+
+/// Time and memory of a training at `speed` tokens a second.
+pub(crate) fn estimate(recipe: Recipe, hyperparameters: &Hyperparameters, data: &Dataset, base: &LlamaConfig, speed: f64) -> Estimate {
+    match recipe {
+        Recipe::SoftPrompt => training::estimate(&soft_prompt_config(hyperparameters, data), data, base, speed),
+        Recipe::Lora | Recipe::Dora => training::estimate_lora(&lora_config(recipe, hyperparameters), data, base, speed),
+    }
+}
+
+/// Tokens a second that this recipe reaches on this machine; takes under a second.
+pub(crate) fn measure_speed(recipe: Recipe, hyperparameters: &Hyperparameters, base: &TrainableLlama) -> Result<f64, TrainError> {
+    let threads = hyperparameters.threads as usize;
+    match recipe {
+        Recipe::SoftPrompt => training::measure_speed(base, threads),
+        Recipe::Lora | Recipe::Dora => training::measure_lora_speed(base, &lora_config(recipe, hyperparameters).shape, threads),
+    }
+}
+
+fn finished<T>(outcome: Outcome<T>, made: impl FnOnce(T) -> TrainedAdapter) -> Outcome<TrainedAdapter> {
+    match outcome {
+        Outcome::Finished(trained) => Outcome::Finished(made(trained)),
+        Outcome::Cancelled { step } => Outcome::Cancelled { step },
+        Outcome::Paused { step } => Outcome::Paused { step },
+    }
+}
+
+/// The prompt starts as the first words of the first text: closer to what is wanted than words drawn at random, and the
+/// same on a resume, because the dataset is frozen.
+fn soft_prompt_config(hyperparameters: &Hyperparameters, data: &Dataset) -> SoftPromptConfig {
+    let start =
+        data.train.first().map(|text| text.answer.iter().copied().take(hyperparameters.virtual_tokens as usize).collect::<Vec<_>>());
+    SoftPromptConfig {
+        start: start.filter(|tokens| !tokens.is_empty()).map_or(PromptStart::Vocabulary, PromptStart::Tokens),
+        virtual_tokens: hyperparameters.virtual_tokens as usize,
+        learning_rate: hyperparameters.learning_rate,
+        steps: hyperparameters.steps,
+        batch_size: hyperparameters.batch_size as usize,
+        checkpoint_steps: hyperparameters.checkpoint_steps,
+        checkpoints_kept: hyperparameters.checkpoints_kept as usize,
+        seed: u64::from(hyperparameters.seed),
+        threads: hyperparameters.threads as usize,
+        ..SoftPromptConfig::default()
+    }
+}
+
+fn lora_config(recipe: Recipe, hyperparameters: &Hyperparameters) -> LoraConfig {
+    LoraConfig {
+        shape: LoraShape {
+            rank: hyperparameters.rank as usize,
+            alpha: hyperparameters.alpha as f32,
+            rank_stabilised: false,
+            dora: recipe == Recipe::Dora,
+            targets: Projection::ALL.to_vec(),
+        },
+        learning_rate: hyperparameters.learning_rate,
+        steps: hyperparameters.steps,
+        batch_size: hyperparameters.batch_size as usize,
+        checkpoint_steps: hyperparameters.checkpoint_steps,
+        checkpoints_kept: hyperparameters.checkpoints_kept as usize,
+        seed: u64::from(hyperparameters.seed),
+        threads: hyperparameters.threads as usize,
+        ..LoraConfig::default()
+    }
+}
