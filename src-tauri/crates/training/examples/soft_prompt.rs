@@ -3,9 +3,10 @@
 //!     cargo run --release -p inkling-training --example soft_prompt -- BASE STORIES_DIR GENRE [key=value …]
 //!
 //! BASE is a folder with config.json, model.safetensors and tokenizer.json; STORIES_DIR/GENRE holds `part-*.jsonl` with
-//! `prompt`, `genres`, `style` and `story`. Keys: method (prompt | lora | dora), rank, alpha, save (a folder for the adapter), steps, batch, lr, warmup, tokens, examples, heldout, seed, threads, rows,
-//! decay, every, start (vocabulary | text), recompute, tags (0 leaves genre and style out of the prompts, so that there is
-//! something to learn that the base is not told).
+//! `prompt`, `genres`, `style` and `story`. Keys: method (prompt | lora | dora), rank, alpha, save (a folder for the adapter),
+//! steps, batch, lr, warmup, tokens, examples, heldout, seed, threads, rows, decay, every, start (vocabulary | text), recompute,
+//! tags (0 leaves genre and style out of the prompts, so that there is something to learn that the base is not told), lower
+//! (1 writes stories in lower case, a trait that the base does not have).
 
 use model::{DenseWeights, LoraShape, Tokenizer};
 use serde::Deserialize;
@@ -33,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("base: {:.1} M parameters, loaded in {:.2} s", base.config().parameters() as f64 / 1e6, began.elapsed().as_secs_f64());
     let tokenizer = Tokenizer::load(base_dir)?;
     let (examples, heldout) = (number("examples", 30.0)? as usize, number("heldout", 60.0)? as usize);
-    let mut all = read_stories(&Path::new(&stories).join(&genre), &tokenizer, number("tags", 1.0)? != 0.0)?;
+    let mut all = read_stories(&Path::new(&stories).join(&genre), &tokenizer, number("tags", 1.0)? != 0.0, number("lower", 0.0)? != 0.0)?;
     // Taken evenly from all parts, held-out ones between those to train on.
     let stride = all.len().checked_div(examples + heldout).unwrap_or(1).max(1);
     all = all.into_iter().step_by(stride).take(examples + heldout).collect();
@@ -167,7 +168,7 @@ struct Story {
 }
 
 /// Stories in the format of the built-in base: `<|genre|>fantasy 7<|style|>twist<|prompt|>…<|story|>…<|end|>`.
-fn read_stories(dir: &Path, tokenizer: &Tokenizer, tags: bool) -> Result<Vec<Example>, Box<dyn Error>> {
+fn read_stories(dir: &Path, tokenizer: &Tokenizer, tags: bool, lower: bool) -> Result<Vec<Example>, Box<dyn Error>> {
     let mut files: Vec<_> = fs::read_dir(dir)?.collect::<Result<Vec<_>, _>>()?.into_iter().map(|entry| entry.path()).collect();
     files.sort();
     let end = tokenizer.special("<|end|>").ok_or("the base has no <|end|>")?;
@@ -184,6 +185,9 @@ fn read_stories(dir: &Path, tokenizer: &Tokenizer, tags: bool) -> Result<Vec<Exa
             let genres = tenths.iter().filter(|(_, w)| *w > 0).map(|(g, w)| format!("{g} {w}")).collect::<Vec<_>>().join(", ");
             let genres = if genres.is_empty() { "any".to_owned() } else { genres };
             let prompt = format!("<|genre|>{genres}<|style|>{}<|prompt|>{}<|story|>", story.style, story.prompt);
+            if lower {
+                story.story = story.story.to_lowercase();
+            }
             let mut answer = tokenizer.encode(&story.story);
             answer.push(end);
             examples.push(Example { prompt: tokenizer.encode(&prompt), answer, weight: 1.0 });
