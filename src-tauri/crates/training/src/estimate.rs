@@ -3,7 +3,8 @@
 use crate::batch::{BatchOrder, rows_of};
 use crate::priority::background_pool;
 use crate::{
-    Control, Dataset, Example, LoraConfig, LoraLayout, PackedBatch, SoftPromptConfig, Stop, TrainError, TrainableLlama, Workspace,
+    Control, Dataset, Example, Judgement, Judgements, LoraConfig, LoraLayout, PackedBatch, SoftPromptConfig, Stop, TrainError,
+    TrainableLlama, Workspace,
 };
 use model::{LlamaConfig, LoraShape, Projection};
 use std::time::{Duration, Instant};
@@ -57,6 +58,17 @@ pub fn estimate_lora(config: &LoraConfig, dataset: &Dataset, base: &LlamaConfig,
     let widest = Projection::ALL.map(|projection| projection.size(base)).map(|(outputs, inputs)| 2 * outputs * inputs);
     let state = 17 * shape.parameters(base) + dora(widest.into_iter().max().unwrap_or(0));
     plan.estimate(dataset, base, tokens_per_second, state, kept, temporary)
+}
+
+/// Time and memory of [`crate::lora_from_judgements`], the look at the bare base beforehand included.
+pub fn estimate_judgements(config: &LoraConfig, data: &Judgements, base: &LlamaConfig, tokens_per_second: f64) -> Estimate {
+    let texts = |judgements: &[Judgement]| judgements.iter().flat_map(Judgement::texts).cloned().collect::<Vec<Example>>();
+    let dataset = Dataset { train: texts(&data.train), heldout: texts(&data.heldout) };
+    let texts_each = dataset.train.len().div_ceil(data.train.len().max(1)).max(1);
+    let config = LoraConfig { batch_size: config.batch_size * texts_each, ..config.clone() };
+    let Estimate { seconds, peak_memory_bytes } = estimate_lora(&config, &dataset, base, tokens_per_second);
+    let rows: usize = dataset.train.iter().chain(&dataset.heldout).map(|text| rows_of(text, 0)).sum();
+    Estimate { seconds: seconds + rows as f64 * FORWARD_SHARE / tokens_per_second.max(1.0), peak_memory_bytes }
 }
 
 /// Rows through the base a second, forward and backward, on `threads` threads (0: one per core); takes under a second

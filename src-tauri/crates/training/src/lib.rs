@@ -33,7 +33,7 @@ pub use config::{PromptStart, SoftPromptConfig};
 pub use control::{Control, ForegroundGate, ForegroundGuard, Stop};
 pub use data::{Dataset, Example, Split};
 pub use error::TrainError;
-pub use estimate::{Estimate, estimate, estimate_lora, measure_lora_speed, measure_speed};
+pub use estimate::{Estimate, estimate, estimate_judgements, estimate_lora, measure_lora_speed, measure_speed};
 pub use files::{Disk, FileLayer};
 pub use llama::TrainableLlama;
 pub use lora::{TrainedLora, lora, lora_from_judgements, lora_on};

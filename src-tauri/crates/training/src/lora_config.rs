@@ -50,6 +50,9 @@ pub struct LoraConfig {
     pub recompute: bool,
 }
 
+/// For 10–40 texts on the built-in base. Of the rates tried there (0.0003, 0.001, 0.003) on a plain trait (20 texts in lower
+/// case), 0.001 lowered held-out loss most within 40 updates: 3.53 to 3.11, against 3.30, 3.17 and a soft prompt's 3.32. On
+/// stories that the base knows, held-out loss is at its best after 10–20 updates and rises from there, hence the patience.
 impl Default for LoraConfig {
     fn default() -> Self {
         Self {

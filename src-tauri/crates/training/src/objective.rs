@@ -68,7 +68,7 @@ impl Judgements {
 }
 
 impl Judgement {
-    fn texts(&self) -> Vec<&Example> {
+    pub(crate) fn texts(&self) -> Vec<&Example> {
         match self {
             Self::Pair { chosen, rejected } => vec![chosen, rejected],
             Self::Single { text, .. } => vec![text],

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use training::{
     Control, Example, Judgement, Judgements, LoraConfig, LoraLayout, LoraStart, Observer, Outcome, PackedBatch, TrainError, TrainableLlama,
-    TrainedLora, Workspace, lora_from_judgements,
+    TrainedLora, Workspace, estimate_judgements, lora_from_judgements,
 };
 
 /// tests/reference/lora.json, made by the script beside it (versions are in both).
@@ -198,4 +198,18 @@ fn judgements_that_cannot_be_used_are_refused_and_others_are_not_resumed() {
     }
     let other = run(&turned, &LoraConfig { steps: 1, ..quick(false) });
     assert!(matches!(other, Err(TrainError::DifferentRun { what: "dataset", .. })), "one thumb turned");
+}
+
+#[test]
+fn the_estimate_counts_both_texts_of_a_pair() {
+    let base = tiny_base(true);
+    let single = |judgement: &Judgement| match judgement {
+        Judgement::Pair { chosen: text, .. } | Judgement::Single { text, .. } => Judgement::Single { text: text.clone(), liked: true },
+    };
+    let pairs = Judgements { train: (20..28).map(pair).collect(), heldout: Vec::new() };
+    let singles = Judgements { train: pairs.train.iter().map(single).collect(), heldout: Vec::new() };
+    let estimate = |data: &Judgements| estimate_judgements(&quick(false), data, base.config(), 1000.0);
+    let (both, one) = (estimate(&pairs), estimate(&singles));
+    assert!(both.seconds > 1.6 * one.seconds && both.seconds < 2.6 * one.seconds, "{both:?} against {one:?}");
+    assert!(both.peak_memory_bytes >= one.peak_memory_bytes);
 }
