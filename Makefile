@@ -67,5 +67,5 @@ setup-window setup-test setup-terminal: setup-%:
 	@.ci/setup $*
 
 ui/dist/index.html: $(UI_SOURCES)
-	@npm --prefix ui run --silent build
+	@npm --prefix ui run --silent build -- --logLevel warn
 	@touch $@
