@@ -355,6 +355,7 @@ export type HyperparameterChoice = {
 export type Hyperparameters = {
 	/**  Of a soft prompt. */
 	virtual_tokens: number,
+	objective?: Objective,
 	/**  Of LoRA and DoRA; 0 in runs older than these. */
 	rank?: number,
 	alpha?: number,
@@ -444,8 +445,12 @@ export type Notice = {
 export type NoticeCode = "prompt_cut" | "continuation_cut" | "length_cut" | "adapter_skipped";
 
 export type Objective = 
-/**  Supervised fine-tuning: cross-entropy on the wanted text only. */
-"sft";
+/**  Supervised fine-tuning: cross-entropy on liked texts only. */
+"sft" | 
+/**  Away from disliked and towards liked texts of the same prompt (arXiv 2305.18290). */
+"dpo" | 
+/**  Towards liked and away from disliked texts, each by itself (arXiv 2402.01306). */
+"kto";
 
 /**  The four phases of a training. */
 export type Phase = "prepare" | "search" | "train" | 

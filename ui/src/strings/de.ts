@@ -262,6 +262,11 @@ export const de: Record<Key, Message> = {
 	"teach.methodSaid.dora": "Wie LoRA, etwas feiner und langsamer.",
 
 	"hyper.virtual_tokens": "Länge des Soft Prompts",
+	"teach.learnFrom": "Lernen aus",
+	"objective.auto": "was passt",
+	"objective.sft": "gemochten Texten",
+	"objective.kto": "Daumen hoch und runter",
+	"objective.dpo": "Paaren",
 	"hyper.rank": "LoRA-Rang",
 	"hyper.alpha": "LoRA-Alpha",
 	"hyper.epochs": "Durchgänge",

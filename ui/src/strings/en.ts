@@ -263,6 +263,11 @@ export const en = {
 	"teach.methodSaid.dora": "Like LoRA, a little finer and slower.",
 
 	"hyper.virtual_tokens": "Soft prompt length",
+	"teach.learnFrom": "Learn from",
+	"objective.auto": "what fits",
+	"objective.sft": "liked texts",
+	"objective.kto": "thumbs up and down",
+	"objective.dpo": "pairs",
 	"hyper.rank": "LoRA rank",
 	"hyper.alpha": "LoRA alpha",
 	"hyper.epochs": "Passes",

@@ -1,12 +1,13 @@
-//! What a training learns from: liked texts, split by prompt, frozen in the run's folder so that a resume sees the same.
+//! What a training learns from: judged texts, split by prompt, frozen in the run's folder so that a resume sees the same.
 
 use crate::folder;
-use domain::{ApiError, BaseId, ErrorCode, GenreMix, Hyperparameters, Style};
+use domain::{ApiError, BaseId, ErrorCode, GenerationId, GenreMix, Hyperparameters, Objective, Style};
 use model::{StoryFormat, Tokenizer};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use training::{Dataset, Example};
+use store::RatedText;
+use training::{Dataset, Example, Judgement, Judgements};
 
 /// One prompt of this many is kept back to measure on.
 const HELD_OUT_EVERY: usize = 5;
@@ -14,28 +15,85 @@ const HELD_OUT_EVERY: usize = 5;
 /// With fewer prompts than this, all are needed for learning and nothing is kept back.
 const FEWEST_PROMPTS_TO_SPLIT: usize = 3;
 
-/// A liked text with what it was written for.
+/// A text with what it was written for and what the person thought of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct LikedExample {
+pub(crate) struct JudgedText {
     pub prompt: String,
     pub genres: GenreMix,
     pub style: Option<Style>,
     pub text: String,
+    #[serde(default = "yes")]
+    pub liked: bool,
+    /// Texts of one generation can be compared.
+    #[serde(default)]
+    pub generation: Option<GenerationId>,
+    /// What it was before the person edited it.
+    #[serde(default)]
+    pub original: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl From<RatedText> for JudgedText {
+    fn from(rated: RatedText) -> Self {
+        Self {
+            prompt: rated.prompt,
+            genres: rated.genres,
+            style: rated.style,
+            liked: rated.verdict > 0,
+            generation: Some(rated.generation_id),
+            original: rated.original_text.filter(|original| *original != rated.text),
+            text: rated.text,
+        }
+    }
+}
+
+/// What a training is fed: examples for SFT, judgements for DPO and KTO.
+pub(crate) enum TrainingData {
+    Examples(Dataset),
+    Judgements(Judgements),
+}
+
+impl TrainingData {
+    /// How many are learned from, and how many are kept back.
+    pub fn counts(&self) -> (usize, usize) {
+        match self {
+            Self::Examples(data) => (data.train.len(), data.heldout.len()),
+            Self::Judgements(data) => (data.train.len(), data.heldout.len()),
+        }
+    }
+
+    /// All texts as examples: what an estimate needs to know.
+    pub fn as_examples(&self) -> Dataset {
+        let all = |judgements: &[Judgement]| {
+            let texts = judgements.iter().flat_map(|judgement| match judgement {
+                Judgement::Pair { chosen, rejected } => vec![chosen.clone(), rejected.clone()],
+                Judgement::Single { text, .. } => vec![text.clone()],
+            });
+            texts.collect()
+        };
+        match self {
+            Self::Examples(data) => data.clone(),
+            Self::Judgements(data) => Dataset { train: all(&data.train), heldout: all(&data.heldout) },
+        }
+    }
 }
 
 /// The texts of one run, in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct FrozenDataset {
     pub base: BaseId,
-    pub train: Vec<LikedExample>,
-    pub heldout: Vec<LikedExample>,
+    pub train: Vec<JudgedText>,
+    pub heldout: Vec<JudgedText>,
 }
 
 impl FrozenDataset {
     /// Splits by prompt: all texts of a prompt are on the same side, so that no held-out prompt is ever trained on.
     ///
     /// Which prompts are held out depends on their words alone, so the same thumbs always give the same split.
-    pub fn split(base: BaseId, mut texts: Vec<LikedExample>, max_samples: usize) -> Self {
+    pub fn split(base: BaseId, mut texts: Vec<JudgedText>, max_samples: usize) -> Self {
         // The newest texts stand first; when there are too many, the oldest are left out.
         texts.truncate(max_samples);
         let mut by_hash = BTreeMap::new();
@@ -67,15 +125,35 @@ impl FrozenDataset {
         })
     }
 
-    /// The same texts as tokens.
-    pub fn tokenised(&self, tokenizer: &Tokenizer, hyperparameters: &Hyperparameters) -> Dataset {
-        let all = |texts: &[LikedExample]| texts.iter().map(|text| text.tokenised(tokenizer, hyperparameters)).collect();
-        Dataset { train: all(&self.train), heldout: all(&self.heldout) }
+    /// The same texts as tokens, in the form that the objective learns from.
+    pub fn tokenised(&self, tokenizer: &Tokenizer, hyperparameters: &Hyperparameters) -> TrainingData {
+        let tokens = |text: &JudgedText, words: &str| text.tokenised(words, tokenizer, hyperparameters);
+        let examples = |texts: &[JudgedText]| texts.iter().filter(|text| text.liked).map(|text| tokens(text, &text.text)).collect();
+        let singles = |texts: &[JudgedText]| {
+            texts.iter().map(|text| Judgement::Single { text: tokens(text, &text.text), liked: text.liked }).collect()
+        };
+        let pairs = |texts: &[JudgedText]| {
+            let mut pairs = Vec::new();
+            for chosen in texts.iter().filter(|text| text.liked) {
+                let pair = |words: &str| Judgement::Pair { chosen: tokens(chosen, &chosen.text), rejected: tokens(chosen, words) };
+                let rivals =
+                    texts.iter().filter(|other| !other.liked && other.generation.is_some() && other.generation == chosen.generation);
+                pairs.extend(rivals.map(|other| pair(&other.text)));
+                pairs.extend(chosen.original.as_deref().map(pair));
+            }
+            pairs
+        };
+        match hyperparameters.objective {
+            Objective::Sft => TrainingData::Examples(Dataset { train: examples(&self.train), heldout: examples(&self.heldout) }),
+            Objective::Kto => TrainingData::Judgements(Judgements { train: singles(&self.train), heldout: singles(&self.heldout) }),
+            Objective::Dpo => TrainingData::Judgements(Judgements { train: pairs(&self.train), heldout: pairs(&self.heldout) }),
+        }
     }
 }
 
-impl LikedExample {
-    fn tokenised(&self, tokenizer: &Tokenizer, hyperparameters: &Hyperparameters) -> Example {
+impl JudgedText {
+    /// `words` are its own, or those it is compared with.
+    fn tokenised(&self, words: &str, tokenizer: &Tokenizer, hyperparameters: &Hyperparameters) -> Example {
         let mut prompt = tokenizer.encode(&StoryFormat::prompt_text(&self.genres, self.style, &self.prompt));
         // The format's frame stands at both ends of the prompt; a prompt too long loses its middle words, not its frame.
         let most = (hyperparameters.source_max_tokens as usize).max(8);
@@ -84,7 +162,7 @@ impl LikedExample {
             prompt.truncate(most - tail.len());
             prompt.extend(tail);
         }
-        let mut answer = tokenizer.encode(StoryFormat::plain(&self.text).as_str());
+        let mut answer = tokenizer.encode(StoryFormat::plain(words).as_str());
         let most = hyperparameters.target_max_tokens as usize;
         if answer.len() >= most {
             // Without its end token: the model must not learn to stop in the middle.

@@ -1,6 +1,6 @@
 //! The promotion check: is what was trained better than what is used now? On prompts that it has not seen.
 
-use crate::dataset::{FrozenDataset, LikedExample, trains_on};
+use crate::dataset::{FrozenDataset, JudgedText, trains_on};
 use crate::recipe::TrainedAdapter;
 use crate::{App, Home};
 use domain::{ApiError, Verdict};
@@ -104,7 +104,7 @@ struct Judge {
 
 impl Judge {
     /// 1 when the new text is preferred, 0 when the old one is, a half for a tie.
-    fn prefers(&self, probe: &LikedExample, new: &str, old: &str) -> f64 {
+    fn prefers(&self, probe: &JudgedText, new: &str, old: &str) -> f64 {
         let score = |text: &str| match &self.taste {
             Some(taste) => taste.predict(text).probability,
             None => {
@@ -126,10 +126,11 @@ impl Judge {
 }
 
 /// Held-out texts of the person first, then the built-in ones whose prompts were not trained on.
-fn probes(dataset: &FrozenDataset) -> Result<Vec<LikedExample>, ApiError> {
-    let mut probes = dataset.heldout.clone();
+fn probes(dataset: &FrozenDataset) -> Result<Vec<JudgedText>, ApiError> {
+    // Disliked texts are no measure of fluency.
+    let mut probes: Vec<JudgedText> = dataset.heldout.iter().filter(|text| text.liked).cloned().collect();
     for line in PROBES.lines().filter(|line| !line.trim().is_empty()) {
-        let probe: LikedExample = serde_json::from_str(line).map_err(ApiError::internal)?;
+        let probe: JudgedText = serde_json::from_str(line).map_err(ApiError::internal)?;
         if !trains_on(dataset, &probe.prompt) {
             probes.push(probe);
         }
@@ -140,7 +141,7 @@ fn probes(dataset: &FrozenDataset) -> Result<Vec<LikedExample>, ApiError> {
 /// Texts of both sides for one prompt, with the same seeds, in one batch.
 fn write_pairs(
     base: &LanguageModel,
-    probe: &LikedExample,
+    probe: &JudgedText,
     first_seed: usize,
     new: &Adapters,
     old: &Adapters,
@@ -168,7 +169,7 @@ fn write_pairs(
 }
 
 /// Sum over tokens of (log-probability with the old side − with the new side), and the number of tokens.
-fn log_probability_gap(base: &LanguageModel, probe: &LikedExample, new: &Adapters, old: &Adapters) -> Result<(f64, f64), ApiError> {
+fn log_probability_gap(base: &LanguageModel, probe: &JudgedText, new: &Adapters, old: &Adapters) -> Result<(f64, f64), ApiError> {
     let prefix = base.tokenizer().encode(&StoryFormat::prompt_text(&probe.genres, probe.style, &probe.prompt));
     let room = base.config().context.saturating_sub(prefix.len() + 256);
     let mut story = base.tokenizer().encode(&StoryFormat::plain(&probe.text));

@@ -1,5 +1,6 @@
 //! From a recipe's name to the trainer's own: configuration, estimate, training, and what comes out of it.
 
+use crate::dataset::TrainingData;
 use domain::{AdapterKind, ApiError, ErrorCode, Hyperparameters, Recipe};
 use model::{Adapters, LlamaConfig, Lora, LoraShape, ModelError, Projection, SoftPrompt, WeightedLora};
 use std::path::Path;
@@ -76,15 +77,16 @@ pub(crate) fn train(
     recipe: Recipe,
     hyperparameters: &Hyperparameters,
     base: &TrainableLlama,
-    data: &Dataset,
+    data: &TrainingData,
     run_folder: &Path,
     control: &Control,
     observer: &mut dyn Observer,
 ) -> Result<Outcome<TrainedAdapter>, TrainError> {
     Ok(match recipe {
         Recipe::SoftPrompt => {
-            let config = soft_prompt_config(hyperparameters, data);
-            finished(training::soft_prompt(base, data, &config, run_folder, true, control, observer)?, |trained| TrainedAdapter {
+            let examples = data.as_examples();
+            let config = soft_prompt_config(hyperparameters, &examples);
+            finished(training::soft_prompt(base, &examples, &config, run_folder, true, control, observer)?, |trained| TrainedAdapter {
                 weights: AdapterWeights::SoftPrompt(Arc::new(trained.soft_prompt)),
                 final_loss: trained.final_loss,
                 heldout_before: trained.heldout_before,
@@ -93,7 +95,11 @@ pub(crate) fn train(
         }
         Recipe::Lora | Recipe::Dora => {
             let config = lora_config(recipe, hyperparameters);
-            finished(training::lora(base, data, &config, run_folder, true, control, observer)?, |trained| TrainedAdapter {
+            let outcome = match data {
+                TrainingData::Examples(data) => training::lora(base, data, &config, run_folder, true, control, observer)?,
+                TrainingData::Judgements(data) => training::lora_from_judgements(base, data, &config, run_folder, true, control, observer)?,
+            };
+            finished(outcome, |trained| TrainedAdapter {
                 weights: AdapterWeights::Lora(Arc::new(trained.lora)),
                 final_loss: trained.final_loss,
                 heldout_before: trained.heldout_before,

@@ -1,7 +1,7 @@
 //! Planning a training, checking that it can be done, and queueing it.
 
 use crate::base::BUILT_IN;
-use crate::dataset::{FrozenDataset, LikedExample};
+use crate::dataset::{FrozenDataset, JudgedText};
 use crate::{App, available_mb, recipe, worker};
 use domain::{
     ApiError, BaseId, ErrorCode, FieldFault, HyperparameterChoice, Hyperparameters, Job, JobId, JobKind, JobState, Objective, Priority,
@@ -10,6 +10,9 @@ use domain::{
 
 /// Share of the free memory that a training may use unless the person sets a budget.
 const SHARE_OF_FREE_MEMORY: f64 = 0.75;
+
+/// With so many liked and so many disliked texts, LoRA learns from both unless told otherwise.
+const ENOUGH_OF_EACH: usize = 4;
 
 /// With fewer texts than this the plan says that more would help.
 const FEW_TEXTS: usize = 8;
@@ -48,7 +51,7 @@ impl App {
             created_at: now.clone(),
             started_at: None,
             finished_at: None,
-            title: format!("{} on {} with {} liked texts", plan.recipe.label(), plan.base_name, plan.examples),
+            title: format!("{} on {} with {}", plan.recipe.label(), plan.base_name, learned_from(&plan)),
         };
         let run = Run {
             run_id: run_id.clone(),
@@ -88,29 +91,32 @@ impl App {
         let home = self.home();
         let settings = home.store.settings()?;
         let base = self.base_id(request.base.as_ref())?;
-        let Objective::Sft = request.objective.unwrap_or(Objective::Sft);
         let mut hyperparameters = resolved(&settings, request.recipe, &request.hyperparameters)?;
-        let liked = home.store.liked_texts()?.into_iter().map(|liked| LikedExample {
-            prompt: liked.prompt,
-            genres: liked.genres,
-            style: liked.style,
-            text: liked.text,
-        });
-        let dataset = FrozenDataset::split(base.clone(), liked.collect(), hyperparameters.max_samples as usize);
-        hyperparameters.steps = steps(&settings, &request.hyperparameters, &hyperparameters, dataset.train.len());
+        let mut judged: Vec<JudgedText> = home.store.feedback_for_taste()?.into_iter().map(JudgedText::from).collect();
+        // The newest first: when there are too many, the oldest are left out.
+        judged.reverse();
+        let (liked, disliked) = (judged.iter().filter(|text| text.liked).count(), judged.iter().filter(|text| !text.liked).count());
+        hyperparameters.objective = objective(request, liked, disliked)?;
+        if hyperparameters.objective == Objective::Sft {
+            judged.retain(|text| text.liked);
+        }
+        let dataset = FrozenDataset::split(base.clone(), judged, hyperparameters.max_samples as usize);
+        let loaded = self.base(&base)?;
+        let (examples, heldout) = dataset.tokenised(loaded.tokenizer(), &hyperparameters).counts();
+        hyperparameters.steps = steps(&settings, &request.hyperparameters, &hyperparameters, examples);
         let mut plan = TrainingPlan {
             recipe: request.recipe,
             base_name: base_name(&base),
             base,
-            examples: dataset.train.len() as u32,
-            heldout: dataset.heldout.len() as u32,
+            examples: examples as u32,
+            heldout: heldout as u32,
             estimated_seconds: 0.0,
             estimated_memory_mb: 0.0,
             available_memory_mb: available_mb(),
             ready: false,
             blocked_by: None,
             sentence: String::new(),
-            openings: dataset.train.iter().take(5).map(|text| crate::write::opening(&text.text, 80)).collect(),
+            openings: dataset.train.iter().filter(|text| text.liked).take(5).map(|text| crate::write::opening(&text.text, 80)).collect(),
             hyperparameters,
         };
         plan.sentence = sentence(&plan);
@@ -121,7 +127,13 @@ impl App {
 
     /// Why the training cannot start now, after filling in what it would cost.
     fn obstacle(&self, plan: &mut TrainingPlan, dataset: &FrozenDataset, settings: &Settings) -> Result<Option<ApiError>, ApiError> {
-        if dataset.train.is_empty() {
+        if plan.examples == 0 && plan.hyperparameters.objective == Objective::Dpo {
+            return Ok(Some(
+                ApiError::new(ErrorCode::NotReady, "There are no pairs to learn from yet.")
+                    .hint("Give a thumb up to one text and a thumb down to another of the same prompt, or edit a text you like."),
+            ));
+        }
+        if plan.examples == 0 {
             return Ok(Some(
                 ApiError::new(ErrorCode::NotReady, "There is nothing to learn from yet: no text has a thumb up.")
                     .hint("Write a few texts and give a thumb up to those you like; about ten make a good start."),
@@ -131,7 +143,7 @@ impl App {
         let base = self.base(&plan.base)?;
         let tokens = dataset.tokenised(base.tokenizer(), &plan.hyperparameters);
         let speed = self.worker.training_speed(plan.recipe, &plan.hyperparameters, || worker::trainable(self, &plan.base))?;
-        let estimate = recipe::estimate(plan.recipe, &plan.hyperparameters, &tokens, &config, speed);
+        let estimate = recipe::estimate(plan.recipe, &plan.hyperparameters, &tokens.as_examples(), &config, speed);
         plan.estimated_seconds = estimate.seconds;
         plan.estimated_memory_mb = estimate.peak_memory_bytes as f64 / 1e6;
         let budget = match settings.memory_budget_mb {
@@ -194,6 +206,7 @@ fn resolved(settings: &Settings, recipe: Recipe, choice: &HyperparameterChoice) 
     }
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     Ok(Hyperparameters {
+        objective: Objective::Sft,
         virtual_tokens,
         rank,
         alpha,
@@ -223,6 +236,28 @@ fn base_name(base: &BaseId) -> String {
     if base.as_str() == BUILT_IN { "the built-in base".to_owned() } else { base.to_string() }
 }
 
+/// What is learned from, counted and named.
+fn learned_from(plan: &TrainingPlan) -> String {
+    let (one, many) = match plan.hyperparameters.objective {
+        Objective::Sft => ("liked text", "liked texts"),
+        Objective::Dpo => ("pair of a better and a worse text", "pairs of a better and a worse text"),
+        Objective::Kto => ("text you judged", "texts you judged"),
+    };
+    if plan.examples == 1 { format!("1 {one}") } else { format!("{} {many}", plan.examples) }
+}
+
+/// The objective asked for; else thumbs both ways where there are some of each, else liked texts alone.
+fn objective(request: &TrainRequest, liked: usize, disliked: usize) -> Result<Objective, ApiError> {
+    match (request.recipe, request.objective) {
+        (Recipe::SoftPrompt, None | Some(Objective::Sft)) => Ok(Objective::Sft),
+        (Recipe::SoftPrompt, Some(_)) => Err(ApiError::field("objective", "A soft prompt learns from liked texts only.")
+            .hint("Choose LoRA or DoRA to learn from thumbs down too.")),
+        (_, Some(objective)) => Ok(objective),
+        (_, None) if liked.min(disliked) >= ENOUGH_OF_EACH => Ok(Objective::Kto),
+        (_, None) => Ok(Objective::Sft),
+    }
+}
+
 fn recipe_in_words(recipe: Recipe) -> &'static str {
     match recipe {
         Recipe::SoftPrompt => "soft prompt",
@@ -231,8 +266,7 @@ fn recipe_in_words(recipe: Recipe) -> &'static str {
 }
 
 fn sentence(plan: &TrainingPlan) -> String {
-    let texts = |n: u32| if n == 1 { "1 liked text".to_owned() } else { format!("{n} liked texts") };
-    let mut sentence = format!("A {} for {} from {}", recipe_in_words(plan.recipe), plan.base_name, texts(plan.examples));
+    let mut sentence = format!("A {} for {} from {}", recipe_in_words(plan.recipe), plan.base_name, learned_from(plan));
     match plan.heldout {
         0 => sentence.push('.'),
         heldout => sentence.push_str(&format!(", measured on {heldout} that it will not see.")),

@@ -153,8 +153,22 @@ pub enum Peft {
     SoftPrompt,
 }
 
+/// What `train adapter` learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// Liked texts
+    Sft,
+    /// Pairs of a better and a worse text
+    Dpo,
+    /// Thumbs up and down
+    Kto,
+}
+
 #[derive(Debug, Arguments)]
 pub struct Adapter {
+    /// What to learn from [default: thumbs up and down where there are some of each, else liked texts]
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
     #[arg(long, value_enum, default_value_t = Peft::Lora)]
     pub peft: Peft,
     /// How large a change may be [default: the setting]

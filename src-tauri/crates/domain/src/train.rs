@@ -27,11 +27,16 @@ impl Recipe {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Type)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, Type)]
 #[serde(rename_all = "snake_case")]
 pub enum Objective {
-    /// Supervised fine-tuning: cross-entropy on the wanted text only.
+    /// Supervised fine-tuning: cross-entropy on liked texts only.
+    #[default]
     Sft,
+    /// Away from disliked and towards liked texts of the same prompt (arXiv 2305.18290).
+    Dpo,
+    /// Towards liked and away from disliked texts, each by itself (arXiv 2402.01306).
+    Kto,
 }
 
 /// `POST /api/v1/train`.
@@ -88,6 +93,8 @@ pub struct HyperparameterChoice {
 pub struct Hyperparameters {
     /// Of a soft prompt.
     pub virtual_tokens: u32,
+    #[serde(default)]
+    pub objective: Objective,
     /// Of LoRA and DoRA; 0 in runs older than these.
     #[serde(default)]
     pub rank: u32,

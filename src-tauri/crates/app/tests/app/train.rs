@@ -167,3 +167,28 @@ fn lora_and_dora_train_write_beside_a_soft_prompt_and_travel_as_peft_folders() {
     assert_eq!(imported.kind, AdapterKind::Dora);
     assert_eq!(texts(&[(&imported.id, 1.0)]), texts(&[(&trained[1], 1.0)]), "it writes the same after the journey");
 }
+
+#[test]
+fn thumbs_down_are_learned_from_by_kto_and_in_pairs_by_dpo() {
+    let desk = Desk::open();
+    let pairs_of = |objective| TrainRequest { recipe: Recipe::Lora, objective, ..training(4) };
+    let blocked = |request| desk.app.plan_training(request).expect("a plan").blocked_by.expect("nothing to learn from").code;
+    desk.like(&PROMPTS[..1]);
+    assert_eq!(blocked(pairs_of(Some(Objective::Dpo))), ErrorCode::NotReady, "one liked text is no pair");
+    for result in desk.like(&PROMPTS[..5]) {
+        desk.thumb(&result.candidates[1].id, -1);
+    }
+    let plan = desk.app.plan_training(pairs_of(None)).expect("a plan");
+    assert_eq!(plan.hyperparameters.objective, Objective::Kto, "with enough of each, thumbs both ways are used");
+    assert_eq!(plan.examples + plan.heldout, 11, "six liked and five disliked texts");
+    let soft = TrainRequest { recipe: Recipe::SoftPrompt, ..pairs_of(Some(Objective::Kto)) };
+    assert_eq!(desk.app.plan_training(soft).expect_err("not for soft prompts").detail[0].field, "objective");
+    for objective in [Objective::Kto, Objective::Dpo] {
+        let run = desk.ended(&desk.app.train(pairs_of(Some(objective))).expect("queued").run_id);
+        assert_eq!(run.status, RunStatus::Completed, "{objective:?}: {:?}", run.error);
+        assert_eq!(run.hyperparameters.objective, objective);
+        let first = desk.app.run_metrics(MetricsQuery { run_id: run.run_id, after: None }).expect("metrics").metrics[0].loss;
+        let at_start = if objective == Objective::Dpo { std::f64::consts::LN_2 } else { 0.5 };
+        assert!((first - at_start).abs() < 0.01, "an untrained adapter prefers nothing: {first}");
+    }
+}

@@ -4,7 +4,7 @@ mod follow;
 mod progress;
 mod publish;
 
-use crate::args::{Adapter, Peft, SoftPrompt};
+use crate::args::{Adapter, Mode, Peft, SoftPrompt};
 use crate::backend::Backend;
 use crate::output::Printer;
 use app::calls::call;
@@ -50,7 +50,11 @@ pub fn adapter(train: Adapter, backend: &Backend, printer: &Printer) -> Result<E
             Peft::SoftPrompt => Recipe::SoftPrompt,
         },
         base: train.base_model.map(BaseId),
-        objective: Some(Objective::Sft),
+        objective: train.mode.map(|mode| match mode {
+            Mode::Sft => Objective::Sft,
+            Mode::Dpo => Objective::Dpo,
+            Mode::Kto => Objective::Kto,
+        }),
         hyperparameters: HyperparameterChoice {
             rank: train.rank,
             alpha: train.alpha,
