@@ -65,7 +65,7 @@ impl TrainingData {
         }
     }
 
-    /// All texts as examples: what an estimate needs to know.
+    /// All texts as examples, for a recipe that knows nothing else.
     pub fn as_examples(&self) -> Dataset {
         let all = |judgements: &[Judgement]| {
             let texts = judgements.iter().flat_map(|judgement| match judgement {

@@ -2,7 +2,7 @@
 
 use crate::base::BUILT_IN;
 use crate::{App, lock, memory};
-use domain::{ApiError, BaseId, DataFolderMove, DoctorReport, ErrorCode, JobState, Limit, MemoryReport, Nothing, Status};
+use domain::{ApiError, Base, BaseId, DataFolderMove, DoctorReport, ErrorCode, JobState, Limit, MemoryReport, Nothing, RunStatus, Status};
 use store::{OpenReport, Store};
 
 impl App {
@@ -10,8 +10,7 @@ impl App {
     pub fn status(&self, _: Nothing) -> Result<Status, ApiError> {
         let jobs = self.jobs(Limit { limit: Some(200) })?;
         let base = self.base_row();
-        let mut problems = lock(&self.findings).clone();
-        problems.extend(base.problem.clone());
+        let problems = self.problems(&base)?;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             data_dir: self.data_dir().display().to_string(),
@@ -26,8 +25,7 @@ impl App {
 
     pub fn doctor(&self, _: Nothing) -> Result<DoctorReport, ApiError> {
         let base = self.base_row();
-        let mut problems = lock(&self.findings).clone();
-        problems.extend(base.problem.clone());
+        let mut problems = self.problems(&base)?;
         if let Err(error) = self.home().store.check_integrity() {
             problems.push(error.into());
         }
@@ -47,6 +45,16 @@ impl App {
             network_allowed: Vec::new(),
             problems,
         })
+    }
+
+    /// What was found at start and still holds, and what is wrong with the base.
+    fn problems(&self, base: &Base) -> Result<Vec<ApiError>, ApiError> {
+        let mut problems = lock(&self.findings).clone();
+        // Said until the interrupted training has gone on, was cancelled or deleted.
+        let waiting = self.runs(Limit { limit: Some(200) })?.iter().any(|run| run.status == RunStatus::Interrupted);
+        problems.retain(|problem| waiting || problem.code != ErrorCode::Cancelled);
+        problems.extend(base.problem.clone());
+        Ok(problems)
     }
 
     /// Moves everything to another folder and goes on from there, without a restart. The old folder stays as it is.

@@ -110,10 +110,14 @@ pub(crate) fn train(
 }
 
 /// Time and memory of a training at `speed` tokens a second.
-pub(crate) fn estimate(recipe: Recipe, hyperparameters: &Hyperparameters, data: &Dataset, base: &LlamaConfig, speed: f64) -> Estimate {
-    match recipe {
-        Recipe::SoftPrompt => training::estimate(&soft_prompt_config(hyperparameters, data), data, base, speed),
-        Recipe::Lora | Recipe::Dora => training::estimate_lora(&lora_config(recipe, hyperparameters), data, base, speed),
+pub(crate) fn estimate(recipe: Recipe, hyperparameters: &Hyperparameters, data: &TrainingData, base: &LlamaConfig, speed: f64) -> Estimate {
+    match (recipe, data) {
+        (Recipe::SoftPrompt, data) => {
+            let examples = data.as_examples();
+            training::estimate(&soft_prompt_config(hyperparameters, &examples), &examples, base, speed)
+        }
+        (_, TrainingData::Examples(data)) => training::estimate_lora(&lora_config(recipe, hyperparameters), data, base, speed),
+        (_, TrainingData::Judgements(data)) => training::estimate_judgements(&lora_config(recipe, hyperparameters), data, base, speed),
     }
 }
 

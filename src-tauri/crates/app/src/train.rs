@@ -143,7 +143,7 @@ impl App {
         let base = self.base(&plan.base)?;
         let tokens = dataset.tokenised(base.tokenizer(), &plan.hyperparameters);
         let speed = self.worker.training_speed(plan.recipe, &plan.hyperparameters, || worker::trainable(self, &plan.base))?;
-        let estimate = recipe::estimate(plan.recipe, &plan.hyperparameters, &tokens.as_examples(), &config, speed);
+        let estimate = recipe::estimate(plan.recipe, &plan.hyperparameters, &tokens, &config, speed);
         plan.estimated_seconds = estimate.seconds;
         plan.estimated_memory_mb = estimate.peak_memory_bytes as f64 / 1e6;
         let budget = match settings.memory_budget_mb {

@@ -102,10 +102,13 @@ fn closing_during_a_training_makes_it_interrupted_and_resumable() {
     }
     let desk = desk.reopened();
     let run = desk.app.run(RunRef { run_id: queued.run_id.clone() }).expect("a run");
+    let notices = || desk.app.status(Nothing {}).expect("a status").problems.len();
     if run.status == RunStatus::Interrupted {
+        assert_eq!(notices(), 1, "the interruption is said");
         desk.app.resume_run(RunRef { run_id: queued.run_id.clone() }).expect("resumed");
     }
     assert_eq!(desk.ended(&queued.run_id).status, RunStatus::Completed);
+    assert_eq!(notices(), 0, "and no longer said once it has gone on");
 }
 
 #[test]
