@@ -1,9 +1,9 @@
 //! What is installed and what is wrong with it.
 
 use crate::base::BUILT_IN;
-use crate::{App, lock, memory};
+use crate::{App, memory};
 use domain::{ApiError, Base, BaseId, DataFolderMove, DoctorReport, ErrorCode, JobState, Limit, MemoryReport, Nothing, RunStatus, Status};
-use store::{OpenReport, Store};
+use store::Store;
 
 impl App {
     /// What a surface needs at start, in one call.
@@ -47,14 +47,15 @@ impl App {
         })
     }
 
-    /// What was found at start and still holds, and what is wrong with the base.
+    /// What the person should see: trainings that wait to be resumed, and what is wrong with the base.
     fn problems(&self, base: &Base) -> Result<Vec<ApiError>, ApiError> {
-        let mut problems = lock(&self.findings).clone();
-        // Said until the interrupted training has gone on, was cancelled or deleted.
-        let waiting = self.runs(Limit { limit: Some(200) })?.iter().any(|run| run.status == RunStatus::Interrupted);
-        problems.retain(|problem| waiting || problem.code != ErrorCode::Cancelled);
-        problems.extend(base.problem.clone());
-        Ok(problems)
+        let waiting = self.runs(Limit { limit: Some(200) })?.iter().filter(|run| run.status == RunStatus::Interrupted).count();
+        let interrupted = (waiting > 0).then(|| {
+            let which = if waiting == 1 { "A training was".to_owned() } else { format!("{waiting} trainings were") };
+            ApiError::new(ErrorCode::Cancelled, format!("{which} interrupted when Inkling ended. Nothing is lost."))
+                .hint("Open Teach, History to resume from the last checkpoint.")
+        });
+        Ok(interrupted.into_iter().chain(base.problem.clone()).collect())
     }
 
     /// Moves everything to another folder and goes on from there, without a restart. The old folder stays as it is.
@@ -66,20 +67,4 @@ impl App {
         crate::relocate::relocate(self, std::path::Path::new(&to.path))?;
         self.status(Nothing {})
     }
-}
-
-/// What opening the data folder found, in words for the person.
-pub(crate) fn findings(report: &OpenReport, interrupted: usize) -> Vec<ApiError> {
-    let mut findings = Vec::new();
-    if let Some(backup) = &report.backup {
-        tracing::info!(from = report.migrated_from, backup = %backup.display(), "the database was brought up to date after a backup");
-    }
-    if interrupted > 0 {
-        let which = if interrupted == 1 { "A training was".to_owned() } else { format!("{interrupted} trainings were") };
-        findings.push(
-            ApiError::new(ErrorCode::Cancelled, format!("{which} interrupted when Inkling last ended. Nothing is lost."))
-                .hint("Open Teach, History to resume from the last checkpoint."),
-        );
-    }
-    findings
 }

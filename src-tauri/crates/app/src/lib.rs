@@ -64,8 +64,6 @@ pub struct App {
     socket: PathBuf,
     /// Held while settings change, so that two updates do not lose each other's keys.
     settings: Mutex<()>,
-    /// What was found at start that the person should see.
-    findings: Mutex<Vec<ApiError>>,
 }
 
 /// The open data folder: replaced as a whole when the person moves it.
@@ -95,8 +93,10 @@ impl App {
             folder::Taken::HeldBy(holder) => return Ok(Opened::HeldBy(holder)),
         };
         let (store, report) = Store::open(folder.root())?;
-        let interrupted = store.mark_interrupted_at_start()?;
-        let findings = doctor::findings(&report, interrupted.len());
+        store.mark_interrupted_at_start()?;
+        if let Some(backup) = &report.backup {
+            tracing::info!(from = report.migrated_from, backup = %backup.display(), "the database was brought up to date after a backup");
+        }
         let events = events::Hub::default();
         events.forward(store.subscribe());
         let app = Arc::new(Self {
@@ -109,7 +109,6 @@ impl App {
             events,
             socket,
             settings: Mutex::new(()),
-            findings: Mutex::new(findings),
         });
         app.load_taste()?;
         worker::start(&app)?;
