@@ -108,6 +108,9 @@ pub fn run(id: &str) -> Run {
         recipe: Recipe::SoftPrompt,
         base: "story".into(),
         hyperparameters: Hyperparameters {
+            objective: Objective::Kto,
+            rank: 16,
+            alpha: 32.0,
             virtual_tokens: 16,
             learning_rate: 0.3,
             epochs: 3,
