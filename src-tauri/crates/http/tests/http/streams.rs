@@ -158,10 +158,10 @@ async fn hanging_up_stops_the_generation_and_keeps_what_it_wrote() {
 #[tokio::test(flavor = "multi_thread")]
 async fn giving_up_a_whole_answer_stops_its_generation_too() {
     let house = House::open();
-    let long = json!({ "prompt": "A storm", "n": 4, "max_tokens": 800, "seed": 2 });
+    let long = json!({ "prompt": "A storm", "n": 16, "max_tokens": 900, "seed": 2 });
     let request = house.json("POST", "/api/v1/write", &long);
-    let gave_up = tokio::time::timeout(Duration::from_millis(300), house.respond(request)).await;
-    assert!(gave_up.is_err(), "800 tokens take longer than that");
+    let gave_up = tokio::time::timeout(Duration::from_millis(20), house.respond(request)).await;
+    assert!(gave_up.is_err(), "loading the base and 16 long texts take longer than that");
     let hung_up = Instant::now();
     house.write(1).await;
     assert!(hung_up.elapsed() < Duration::from_secs(5), "the next one does not wait for the whole of it: {:?}", hung_up.elapsed());
