@@ -11,6 +11,10 @@ use domain::{
 /// Share of the free memory that a training may use unless the person sets a budget.
 const SHARE_OF_FREE_MEMORY: f64 = 0.75;
 
+/// DPO and KTO learn at this share of the rate for liked texts: at the whole of it the language suffers first
+/// (one judged history of 64 texts: perplexity +7% at 1e-3, +4% at 3e-4, with 77% and 68% of pairs won).
+const JUDGED_RATE: f64 = 0.3;
+
 /// With so many liked and so many disliked texts, LoRA learns from both unless told otherwise.
 const ENOUGH_OF_EACH: usize = 4;
 
@@ -91,13 +95,13 @@ impl App {
         let home = self.home();
         let settings = home.store.settings()?;
         let base = self.base_id(request.base.as_ref())?;
-        let mut hyperparameters = resolved(&settings, request.recipe, &request.hyperparameters)?;
         let mut judged: Vec<JudgedText> = home.store.feedback_for_taste()?.into_iter().map(JudgedText::from).collect();
         // The newest first: when there are too many, the oldest are left out.
         judged.reverse();
         let (liked, disliked) = (judged.iter().filter(|text| text.liked).count(), judged.iter().filter(|text| !text.liked).count());
-        hyperparameters.objective = objective(request, liked, disliked)?;
-        if hyperparameters.objective == Objective::Sft {
+        let objective = objective(request, liked, disliked)?;
+        let mut hyperparameters = resolved(&settings, request, objective)?;
+        if objective == Objective::Sft {
             judged.retain(|text| text.liked);
         }
         let dataset = FrozenDataset::split(base.clone(), judged, hyperparameters.max_samples as usize);
@@ -145,7 +149,8 @@ impl App {
         let speed = self.worker.training_speed(plan.recipe, &plan.hyperparameters, || worker::trainable(self, &plan.base))?;
         let estimate = recipe::estimate(plan.recipe, &plan.hyperparameters, &tokens, &config, speed);
         plan.estimated_seconds = estimate.seconds;
-        plan.estimated_memory_mb = estimate.peak_memory_bytes as f64 / 1e6;
+        // On top of what this process holds already.
+        plan.estimated_memory_mb = estimate.peak_memory_bytes as f64 / 1e6 + crate::process_mb();
         let budget = match settings.memory_budget_mb {
             0 => plan.available_memory_mb * SHARE_OF_FREE_MEMORY,
             set => f64::from(set),
@@ -171,7 +176,8 @@ impl App {
 }
 
 /// Figures of the request, else of the settings, each checked; all faults at once.
-fn resolved(settings: &Settings, recipe: Recipe, choice: &HyperparameterChoice) -> Result<Hyperparameters, ApiError> {
+fn resolved(settings: &Settings, request: &TrainRequest, objective: Objective) -> Result<Hyperparameters, ApiError> {
+    let choice = &request.hyperparameters;
     let mut faults = Vec::new();
     let mut whole = |name: &str, chosen: Option<u32>, default: u32, range: std::ops::RangeInclusive<u32>| {
         let value = chosen.unwrap_or(default);
@@ -190,7 +196,11 @@ fn resolved(settings: &Settings, recipe: Recipe, choice: &HyperparameterChoice) 
     let source_max_tokens = whole("source_max_tokens", choice.source_max_tokens, 384, 8..=8192);
     let target_max_tokens = whole("target_max_tokens", choice.target_max_tokens, 384, 8..=8192);
     let checkpoint_steps = whole("checkpoint_steps", choice.checkpoint_steps, settings.training_checkpoint_steps, 1..=100_000);
-    let usual_rate = if recipe == Recipe::SoftPrompt { settings.training_learning_rate } else { settings.lora_learning_rate };
+    let usual_rate = match (request.recipe, objective) {
+        (Recipe::SoftPrompt, _) => settings.training_learning_rate,
+        (_, Objective::Sft) => settings.lora_learning_rate,
+        (_, Objective::Dpo | Objective::Kto) => settings.lora_learning_rate * JUDGED_RATE,
+    };
     let learning_rate = choice.learning_rate.unwrap_or(usual_rate);
     if !(learning_rate > 0.0 && learning_rate <= 1.0) {
         let message = format!("learning_rate is {learning_rate}; it must be above 0 and at most 1.");
@@ -206,7 +216,7 @@ fn resolved(settings: &Settings, recipe: Recipe, choice: &HyperparameterChoice) 
     }
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     Ok(Hyperparameters {
-        objective: Objective::Sft,
+        objective,
         virtual_tokens,
         rank,
         alpha,
