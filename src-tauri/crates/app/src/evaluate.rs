@@ -183,8 +183,12 @@ fn log_probability_gap(base: &LanguageModel, probe: &JudgedText, new: &Adapters,
 /// Promoted or not, and why, in plain words.
 fn decide(verdict: &Verdict, by_taste: bool, opponent: &str) -> (bool, String) {
     let percent = |share: f64| format!("{:.0}%", share * 100.0);
+    // The best state is kept: when that is the start, the training found nothing that holds on unseen texts.
+    let nothing_lasting =
+        matches!((verdict.heldout_loss_before, verdict.heldout_loss_after), (Some(before), Some(after)) if after >= before);
     let against = format!(
-        "It wins {} of {} pairs against {opponent} (95% interval {} to {})",
+        "{}It wins {} of {} pairs against {opponent} (95% interval {} to {})",
+        if nothing_lasting { "On the texts kept back it is no better than before; more thumbs would help. " } else { "" },
         percent(verdict.win_rate),
         verdict.pairs,
         percent(verdict.low),
