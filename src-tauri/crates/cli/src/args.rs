@@ -64,6 +64,11 @@ pub enum Command {
     Serve(Serve),
     /// Check this installation
     Doctor,
+    /// Put a backup in the place of a damaged database; the damaged files are kept
+    Restore {
+        /// A file of the data folder's backups, such as backups/after-change-0000000123.db
+        backup: PathBuf,
+    },
     /// Print completions for a shell
     Completions { shell: Shell },
     /// Print the manual page

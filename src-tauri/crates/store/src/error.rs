@@ -120,8 +120,8 @@ impl From<StoreError> for ApiError {
                 tracing::error!(detail, "the data is damaged");
                 let error = Self::new(ErrorCode::Damaged, "The file that holds your data is damaged. It has not been changed.");
                 match backup {
-                    Some(path) => error.hint(format!("A whole backup is at {}: restore it with `inkling restore`.", path.display())),
-                    None => error.hint("Restore a backup with `inkling restore`, or run `inkling doctor` to see what can be read."),
+                    Some(path) => error.hint(format!("A whole backup is there: `inkling restore {}` puts it in place.", path.display())),
+                    None => error.hint("If you have a backup, put it in place with `inkling restore FILE`. The damaged files are not touched."),
                 }
             }
             StoreError::Newer { found, supported } => Self::new(

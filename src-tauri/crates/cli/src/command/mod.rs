@@ -4,6 +4,7 @@ mod about;
 mod adapters;
 mod feedback;
 mod jobs;
+mod restore;
 mod runs;
 mod serve;
 mod settings;
@@ -27,6 +28,7 @@ pub fn run(args: Args, printer: &Printer) -> Result<ExitCode, ApiError> {
     match command {
         Command::Completions { shell } => done(about::completions(shell)),
         Command::Man => done(about::man()),
+        Command::Restore { backup } => done(restore::run(global.data_dir, &backup, printer)),
         Command::Serve(serve) => with_backend(global.data_dir, printer, |backend| done(serve::run(serve, backend, printer))),
         Command::Train(Train::SoftPrompt(train)) => {
             let data_dir = train::data_dir(&train, global.data_dir)?;
@@ -52,7 +54,11 @@ fn run_in(command: Command, backend: &Backend, printer: &Printer) -> Result<Exit
         Command::Settings { action } => settings::run(action, backend, printer),
         Command::Doctor => return about::doctor(backend, printer),
         // Handled by `run`, which opens the data folder for them differently or not at all.
-        Command::Completions { .. } | Command::Man | Command::Serve(_) | Command::Train(Train::SoftPrompt(_) | Train::Adapter(_)) => Ok(()),
+        Command::Completions { .. }
+        | Command::Man
+        | Command::Restore { .. }
+        | Command::Serve(_)
+        | Command::Train(Train::SoftPrompt(_) | Train::Adapter(_)) => Ok(()),
     };
     outcome.map(|()| ExitCode::SUCCESS)
 }

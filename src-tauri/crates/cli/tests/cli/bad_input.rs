@@ -127,3 +127,20 @@ fn copy_folder(from: &Path, to: &Path) {
         }
     }
 }
+
+#[test]
+fn a_damaged_database_is_named_and_a_backup_takes_its_place() {
+    let home = Home::new();
+    let written = home.write(3);
+    let (database, backup) = (home.path().join("inkling.db"), home.path().join("my-backup.db"));
+    std::fs::copy(&database, &backup).expect("copied while nothing runs");
+    std::fs::write(&database, [b'x'; 9000]).expect("damaged");
+    let refused = home.run_words(["runs", "--json"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.out.contains("\"damaged\"") && refused.out.contains("inkling restore"), "{}", refused.out);
+    let restored = home.run_words(["restore", &backup.display().to_string()]);
+    assert_eq!(restored.code, 0, "{}", restored.err);
+    assert_eq!(home.write(3)["candidates"][0]["text"], written["candidates"][0]["text"], "it writes again");
+    let history = std::fs::read(&database).expect("the database");
+    assert!(history.starts_with(b"SQLite format 3"), "a database is back in its place");
+}
