@@ -623,7 +623,7 @@ export type Settings = {
 	trainingThreads: number,
 	/** Most memory a training may use, in MB; 0 allows three quarters of what is free. */
 	memoryBudgetMb: number,
-	/** Uses a soft prompt from a folder of your own. */
+	/** For answers from documents, which this version cannot give yet; kept for programs that set it. */
 	softPromptEnabled: boolean,
 	/** A folder with a trained soft prompt; it must exist when the fallback is on. */
 	softPromptModelDir: string,

@@ -209,7 +209,7 @@ settings! {
         memory_budget_mb: u32 = 0, "memoryBudgetMb", 0..=1000000, "Memory budget", "Most memory a training may use, in MB; 0 allows three quarters of what is free.";
     }
     "Soft prompts" {
-        soft_prompt_enabled: bool = false, "softPromptEnabled", (), "Soft-prompt fallback", "Uses a soft prompt from a folder of your own.";
+        soft_prompt_enabled: bool = false, "softPromptEnabled", (), "Soft-prompt fallback", "For answers from documents, which this version cannot give yet; kept for programs that set it.";
         soft_prompt_model_dir: String = String::new(), "softPromptModelDir", (), "Soft-prompt folder", "A folder with a trained soft prompt; it must exist when the fallback is on.";
         soft_prompt_confidence_threshold: f64 = 0.85, "softPromptConfidenceThreshold", 0.0..=1.0, "Confidence threshold", "Answers below this confidence get the soft prompt's suggestion.";
     }
