@@ -91,14 +91,23 @@ export class Inkling {
 
 	/** Clicks the button, link or tab that a person would name so. */
 	async press(role, name) {
-		const element = await this.until(`${role} “${name}”`, () => this.find(role, name));
-		await this.#click(element);
+		await this.#click(`${role} “${name}”`, () => this.find(role, name));
 	}
 
-	/** Clicks where a person would, after scrolling there. */
-	async #click(element) {
-		await this.#driver.run("(element) => element.scrollIntoView({ block: 'center', behavior: 'instant' })", element);
-		await this.#driver.click(element);
+	/** Clicks where a person would, after scrolling there. A control that moved or was drawn anew meanwhile is looked for again, as a person would. */
+	async #click(what, find) {
+		await this.until(what, async () => {
+			const element = await find();
+			if (!element) return false;
+			try {
+				await this.#driver.run("(element) => element.scrollIntoView({ block: 'center', behavior: 'instant' })", element);
+				await this.#driver.click(element);
+				return true;
+			} catch (error) {
+				if (/stale element|click intercepted|not interactable/.test(error.message)) return false;
+				throw error;
+			}
+		});
 	}
 
 	/** The first visible, enabled control with this role and accessible name, or null. */
@@ -136,12 +145,29 @@ export class Inkling {
 	/** Presses Write and waits for the vote. Answers with the milliseconds to the first visible text. */
 	async write(prompt) {
 		if (prompt !== undefined) await this.fill("Prompt", prompt);
+		const before = await this.#generation();
 		const started = Date.now();
-		await this.press("button", "Write");
+		await this.startWriting();
 		await this.until("the first words", async () => (await this.text(".story")).trim().length > 20, 20_000, 10);
 		const first = Date.now() - started;
-		await this.until("the vote", () => this.has('[data-testid="sheet"][data-state="done"]'), 120_000);
+		await this.until(
+			"the vote",
+			async () => (await this.has('[data-testid="sheet"][data-state="done"]')) && (await this.#generation()) !== before,
+			120_000,
+		);
 		return first;
+	}
+
+	/** Presses Write and waits until the sheet is the new text's: what stood there before must not pass for it. */
+	async startWriting() {
+		const before = await this.#generation();
+		await this.press("button", "Write");
+		await this.until("the sheet to be cleared", async () => (await this.#generation()) !== before || (await this.has('[data-testid="sheet"][data-state="writing"]')), 10_000, 10);
+	}
+
+	/** The id of the generation on the sheet; null while it is written. */
+	#generation() {
+		return this.#driver.run("() => document.querySelector('[data-testid=sheet]')?.dataset.generation ?? null");
 	}
 
 	/** Tabs of the candidates, by their words. */
@@ -151,8 +177,10 @@ export class Inkling {
 
 	/** Opens the candidate in this place, from 0. */
 	async openTab(index) {
-		const [tab] = await this.#driver.run("(index) => [document.querySelectorAll('[role=tablist][aria-label=Candidates] [role=tab]')[index]]", index);
-		await this.#click(tab);
+		await this.#click(`tab ${index + 1}`, async () => {
+			const [tab] = await this.#driver.run("(index) => [document.querySelectorAll('[role=tablist][aria-label=Candidates] [role=tab]')[index] ?? null]", index);
+			return tab;
+		});
 	}
 
 	async screenshot(name) {

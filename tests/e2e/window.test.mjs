@@ -86,7 +86,7 @@ journey("from the first start to a better model", (step) => {
 
 	step("Escape stops a text and keeps what was written", async (inkling) => {
 		await inkling.call("update_settings", { maxTokens: 600 });
-		await inkling.press("button", "Write");
+		await inkling.startWriting();
 		await inkling.until("some words", async () => (await inkling.text(".story")).length > 40, 10_000, 20);
 		await inkling.driver.press(ESCAPE);
 		const started = Date.now();
