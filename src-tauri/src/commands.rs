@@ -1,7 +1,6 @@
 //! What the page may ask the shell for. Listed in `command_list.rs`, allowed in `capabilities/main.json`.
 
 use crate::{batch, files, shell::Shell};
-use app::calls::Call;
 use base64::Engine;
 use domain::{ApiError, ErrorCode, Event, WriteEvent, WriteRequest, WriteResult};
 use serde_json::Value;
@@ -20,14 +19,7 @@ type Shared<'a> = State<'a, Arc<Shell>>;
 #[tauri::command]
 pub async fn call(shell: Shared<'_>, name: String, input: Option<Value>) -> Result<Value, ApiError> {
     let shell = Arc::clone(&shell);
-    off_the_window(move || {
-        let answer = app::calls::run_by_name(&*shell.app()?, &name, input.unwrap_or_default())?;
-        if name == app::calls::call::MoveDataFolder::NAME {
-            shell.data_folder_moved();
-        }
-        Ok(answer)
-    })
-    .await
+    off_the_window(move || app::calls::run_by_name(&*shell.app()?, &name, input.unwrap_or_default())).await
 }
 
 /// Writes, with the text as it grows in `channel`; cancelled through the call `cancel_write`.

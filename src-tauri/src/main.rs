@@ -13,7 +13,7 @@ mod window;
 
 use shell::Shell;
 use std::{process::ExitCode, sync::Arc, time::Instant};
-use tauri::{Manager, RunEvent};
+use tauri::{AppHandle, Manager, RunEvent};
 
 fn main() -> ExitCode {
     let started = Instant::now();
@@ -50,6 +50,7 @@ fn run(started: Instant) -> tauri::Result<()> {
                 Ok(app) => app.warm_up(),
                 Err(reason) => tracing::error!(code = ?reason.code, "{reason}"),
             });
+            end_when_told(desktop.handle());
             window::open(desktop.handle(), started)?;
             Ok(())
         })
@@ -58,15 +59,38 @@ fn run(started: Instant) -> tauri::Result<()> {
         // The last window is gone. A training gets to its next checkpoint off the event loop, then the process ends.
         if let RunEvent::ExitRequested { code: None, api, .. } = event {
             api.prevent_exit();
-            let desktop = desktop.clone();
-            std::thread::spawn(move || {
-                desktop.state::<Arc<Shell>>().close();
-                desktop.exit(0);
-            });
+            end(desktop.clone());
         }
     });
     Ok(())
 }
+
+/// Gets a training to its next checkpoint, releases the data folder, ends the process.
+fn end(desktop: AppHandle) {
+    std::thread::spawn(move || {
+        desktop.state::<Arc<Shell>>().close();
+        desktop.exit(0);
+    });
+}
+
+/// The end of the person's session arrives as a signal, not as a closed window.
+#[cfg(unix)]
+fn end_when_told(desktop: &AppHandle) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let desktop = desktop.clone();
+    tauri::async_runtime::spawn(async move {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                terminate.recv().await;
+                end(desktop);
+            }
+            Err(error) => tracing::warn!(%error, "the end of the session will not be noticed"),
+        }
+    });
+}
+
+#[cfg(not(unix))]
+fn end_when_told(_desktop: &AppHandle) {}
 
 /// Brings the window that is already there to the front. Without a session bus every start is a first one, and the
 /// lock of the data folder decides.

@@ -30,7 +30,8 @@ enum State {
 
 struct Open {
     app: Arc<App>,
-    /// Lets `inkling` in a terminal work with the data folder that this window holds.
+    /// Lets `inkling` in a terminal work with the data folder that this window holds. It stays where it is when the folder
+    /// moves: the lock in the new folder names it.
     socket: Option<ServedSocket>,
 }
 
@@ -60,16 +61,6 @@ impl Shell {
                 *state = State::Refused { reason: reason.clone(), at: Instant::now() };
                 Err(reason)
             }
-        }
-    }
-
-    /// The socket lies in the data folder, so it moves when that does.
-    pub fn data_folder_moved(&self) {
-        if let State::Open(open) = &mut *self.state() {
-            if let Some(socket) = open.socket.take() {
-                async_runtime::block_on(socket.finish());
-            }
-            open.socket = serve_terminal(&open.app);
         }
     }
 

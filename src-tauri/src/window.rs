@@ -14,19 +14,9 @@ const PAPER_AT_NIGHT: Color = Color(0x19, 0x18, 0x16, 0xff);
 /// Show the window even if the page never loads, so that a failure can be seen.
 const SHOW_AT_LATEST: Duration = Duration::from_secs(3);
 
-/// Reports when the page says that it can be used; see [`trace`].
-const REPORT_READY: &str = r#"
-new MutationObserver((_, observer) => {
-    if (!document.querySelector('[data-ready="true"]')) return;
-    observer.disconnect();
-    window.__TAURI_INTERNALS__.invoke("page_ready");
-}).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ["data-ready"] });
-"#;
-
 /// Opens the window, hidden until its page is loaded.
 pub fn open(desktop: &AppHandle, started: Instant) -> tauri::Result<()> {
     let window = WebviewWindowBuilder::new(desktop, LABEL, WebviewUrl::default())
-        .initialization_script(if traced() { REPORT_READY } else { "" })
         .title("Inkling")
         .inner_size(1280.0, 860.0)
         .min_inner_size(1024.0, 640.0)

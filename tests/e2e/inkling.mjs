@@ -56,6 +56,14 @@ export class Inkling {
 		this.#driver.kill();
 	}
 
+	/** SIGTERM, as when the person's session ends. Waits until the process has ended by itself. */
+	async terminate() {
+		const pid = this.pid();
+		process.kill(pid, "SIGTERM");
+		await until("the process to end after SIGTERM", () => !isAlive(pid), 30_000);
+		this.#driver.kill();
+	}
+
 	/** kill -9, as a power cut would. */
 	async kill() {
 		const pid = this.pid();

@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -319,6 +319,14 @@ journey("a window beside others", (step) => {
 		} finally {
 			await second.abandon();
 		}
+	});
+
+	step("a SIGTERM, as at the end of a session, closes it properly: its socket is gone", async (inkling) => {
+		await inkling.open();
+		const socket = join(inkling.home, "data/inkling.sock");
+		await until("the socket for the terminal", () => existsSync(socket));
+		await inkling.terminate();
+		assert.ok(!existsSync(socket));
 	});
 });
 

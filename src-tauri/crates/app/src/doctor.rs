@@ -49,7 +49,7 @@ impl App {
 
     /// What the person should see: trainings that wait to be resumed, and what is wrong with the base.
     fn problems(&self, base: &Base) -> Result<Vec<ApiError>, ApiError> {
-        let waiting = self.runs(Limit { limit: Some(200) })?.iter().filter(|run| run.status == RunStatus::Interrupted).count();
+        let waiting = self.home().store.count_runs(RunStatus::Interrupted)?;
         let interrupted = (waiting > 0).then(|| {
             let which = if waiting == 1 { "A training was".to_owned() } else { format!("{waiting} trainings were") };
             ApiError::new(ErrorCode::Cancelled, format!("{which} interrupted when Inkling ended. Nothing is lost."))

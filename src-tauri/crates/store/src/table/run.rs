@@ -47,6 +47,11 @@ impl Store {
         })
     }
 
+    /// How many runs have this status.
+    pub fn count_runs(&self, status: RunStatus) -> Result<u32> {
+        self.read(|tx| Ok(tx.query_row("SELECT count(*) FROM run WHERE status = ?1", [Name(status)], |row| row.get(0))?))
+    }
+
     /// # Errors
     /// `NotFound`.
     pub fn run(&self, id: &RunId) -> Result<Run> {

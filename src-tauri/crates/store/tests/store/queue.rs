@@ -159,6 +159,8 @@ fn a_job_cut_off_is_interrupted_then_resumable_and_fails_after_three_starts_with
         assert_eq!(cut_off.len(), 1);
         if attempt < MAX_ATTEMPTS {
             assert_eq!(cut_off[0].status, RunStatus::Interrupted);
+            assert_eq!(store.count_runs(RunStatus::Interrupted).unwrap(), 1);
+            assert_eq!(store.count_runs(RunStatus::Failed).unwrap(), 0);
             assert_eq!(store.requeue_job(&"run_1".into()).unwrap().state, JobState::Queued);
         } else {
             assert_eq!(cut_off[0].status, RunStatus::Failed);
