@@ -68,6 +68,8 @@ export const settings: Settings = {
 	weightGenre: 0.5,
 	tasteEveryThumbs: 1,
 	activateWhenBetter: true,
+	autoTrainEvery: 50,
+	autoTrainAutomatic: false,
 	virtualTokens: 16,
 	trainingEpochs: 8,
 	trainingLearningRate: 0.02,

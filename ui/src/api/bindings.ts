@@ -68,6 +68,60 @@ export type ApiError = {
 	detail?: FieldFault[],
 };
 
+/**  A session of auto-train: what was asked for, with every default filled in, and how far it is. */
+export type AutoTrain = {
+	id: AutoTrainId,
+	job_id: JobId,
+	state: JobState,
+	settings: AutoTrainSettings,
+	/**  Examples tried so far; each is either successful or failed. */
+	current: number,
+	successful: number,
+	failed: number,
+	/**  Of the successful ones. */
+	average_quality: number | null,
+	/**  Spent writing, over all its starts. */
+	seconds: number,
+	/**  Seconds left at the speed so far; absent before the first example and after the end. */
+	eta_s: number | null,
+	latest: AutoTrainAttempt | null,
+	error: ApiError | null,
+	created_at: Timestamp,
+	finished_at: Timestamp | null,
+};
+
+/**  One example that was tried. */
+export type AutoTrainAttempt = {
+	/**  Place in the session, from 0. */
+	position: number,
+	genre: Genre,
+	style: Style,
+	prompt: string,
+	/**  Who wrote the winner of the vote. */
+	member: string | null,
+	/**  0–10, of the text that was kept or would have been. */
+	quality: number | null,
+	/**  The example that was kept. */
+	example_id: ExampleId | null,
+	/**  Why none was kept, in words. */
+	reason: string | null,
+};
+
+/**  A session of auto-train. */
+export type AutoTrainId = string;
+
+/**  What a session writes; frozen when it is queued, so that a resume goes on with the same. */
+export type AutoTrainSettings = {
+	user_id: string,
+	num_examples: number,
+	genres: Genre[],
+	styles: Style[],
+	store_in_memory: boolean,
+	seed: number,
+	n: number,
+	max_tokens: number,
+};
+
 /**  A base that can be written with. */
 export type Base = {
 	id: BaseId,
@@ -140,6 +194,19 @@ export type Change = { change: "generation_stored"; data: {
 	adapter: Adapter,
 } } | { change: "adapter_removed"; data: {
 	adapter_id: AdapterId,
+} } | 
+/**  Also after every example that it tried. */
+{ change: "auto_train_changed"; data: {
+	auto_train: AutoTrain,
+} } | { change: "example_changed"; data: {
+	example: Example,
+} } | 
+/**  There are enough new examples for the personal adapter to learn from. */
+{ change: "examples_ready"; data: {
+	user_id: string,
+	new_examples: number,
+	/**  Whether the training starts by itself. */
+	automatic: boolean,
 } } | { change: "settings_changed"; data: {
 	keys: string[],
 } } | { change: "draft_saved" };
@@ -226,6 +293,40 @@ export type Event = {
 	seq: number | null,
 	at: Timestamp,
 } & Change;
+
+/**  A prompt with a wanted text, to learn from. */
+export type Example = {
+	id: ExampleId,
+	user_id: string,
+	source: ExampleSource,
+	/**  The session that made it. */
+	auto_train_id: AutoTrainId | null,
+	prompt: string,
+	genre: Genre,
+	style: Style | null,
+	text: string,
+	/**  0–10, of the text as it was written. */
+	quality: number,
+	quality_parts: QualityPart[],
+	member: string,
+	seed: number,
+	/**  Whether the person changed the text. */
+	edited: boolean,
+	/**  Not learned from any more, until it is restored. */
+	dropped: boolean,
+	/**  Marked for retrieval. Nothing retrieves examples yet. */
+	remembered: boolean,
+	/**  The training that learned from it. */
+	learned_by: RunId | null,
+	created_at: Timestamp,
+};
+
+/**  A prompt with a wanted text, to learn from. */
+export type ExampleId = string;
+
+export type ExampleSource = 
+/**  Written by auto-train. */
+"auto";
 
 /**  A text ready to be saved as a file. */
 export type ExportedText = {
@@ -393,7 +494,7 @@ export type Job = {
 /**  Queued work. */
 export type JobId = string;
 
-export type JobKind = "train";
+export type JobKind = "train" | "auto_train";
 
 export type JobRef = {
 	job_id: JobId,
@@ -599,6 +700,10 @@ export type Settings = {
 	tasteEveryThumbs: number,
 	/** A training that passes the check is used from the next text on; you can undo it. */
 	activateWhenBetter: boolean,
+	/** New auto-train examples until your personal adapter is trained again; the first training is offered at 50. */
+	autoTrainEvery: number,
+	/** When there are enough new examples, the training of your personal adapter starts without a click. */
+	autoTrainAutomatic: boolean,
 	/** How many learned prompt vectors stand before your prompt. */
 	virtualTokens: number,
 	/** How large a change LoRA and DoRA may make; more learns more and needs more memory. */

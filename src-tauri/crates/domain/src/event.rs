@@ -1,6 +1,6 @@
 //! What every open surface is told when something changes.
 
-use crate::{Adapter, GenerationId, Job, Metric, Run, RunId, TasteSummary, Timestamp};
+use crate::{Adapter, AutoTrain, Example, GenerationId, Job, Metric, Run, RunId, TasteSummary, Timestamp};
 use serde::{Deserialize, Serialize};
 use specta::Type;
 
@@ -56,6 +56,20 @@ pub enum Change {
     },
     AdapterRemoved {
         adapter_id: crate::AdapterId,
+    },
+    /// Also after every example that it tried.
+    AutoTrainChanged {
+        auto_train: Box<AutoTrain>,
+    },
+    ExampleChanged {
+        example: Box<Example>,
+    },
+    /// There are enough new examples for the personal adapter to learn from.
+    ExamplesReady {
+        user_id: String,
+        new_examples: u32,
+        /// Whether the training starts by itself.
+        automatic: bool,
     },
     SettingsChanged {
         keys: Vec<String>,

@@ -56,6 +56,10 @@ ids! {
     RunId = "run_";
     /// A trained add-on to a base.
     AdapterId = "ad_";
+    /// A session of auto-train.
+    AutoTrainId = "auto_";
+    /// A prompt with a wanted text, to learn from.
+    ExampleId = "ex_";
     /// Frozen weights of a language model; the built-in one is `story`.
     BaseId = "base_";
 }

@@ -78,4 +78,5 @@ pub struct Job {
 #[serde(rename_all = "snake_case")]
 pub enum JobKind {
     Train,
+    AutoTrain,
 }

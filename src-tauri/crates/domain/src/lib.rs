@@ -5,6 +5,7 @@
 //! these definitions, so a change here changes the UI's types.
 
 pub mod adapter;
+pub mod auto_train;
 pub mod call;
 pub mod doctor;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod train;
 pub mod write;
 
 pub use adapter::*;
+pub use auto_train::*;
 pub use call::*;
 pub use doctor::*;
 pub use error::*;

@@ -194,6 +194,10 @@ settings! {
         taste_every_thumbs: u32 = 1, "tasteEveryThumbs", 1..=100, "Relearn taste after", "Your taste is learned anew after this many thumbs.";
         activate_when_better: bool = true, "activateWhenBetter", (), "Use a better model at once", "A training that passes the check is used from the next text on; you can undo it.";
     }
+    "Auto-train" {
+        auto_train_every: u32 = 50, "autoTrainEvery", 50..=100, "Train again after", "New auto-train examples until your personal adapter is trained again; the first training is offered at 50.";
+        auto_train_automatic: bool = false, "autoTrainAutomatic", (), "Train by itself", "When there are enough new examples, the training of your personal adapter starts without a click.";
+    }
     "Training" {
         virtual_tokens: u32 = 16, "virtualTokens", 1..=128, "Soft prompt length", "How many learned prompt vectors stand before your prompt.";
         lora_rank: u32 = 16, "loraRank", 1..=256, "LoRA rank", "How large a change LoRA and DoRA may make; more learns more and needs more memory.";

@@ -43,7 +43,7 @@ pub enum StoreError {
 /// What the present state does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
-    #[error("A training is already waiting or running.")]
+    #[error("One of these is already waiting or running.")]
     AlreadyQueued { job_id: JobId },
     #[error("This training is waiting or running.")]
     RunActive { run_id: RunId },
@@ -51,8 +51,8 @@ pub enum Conflict {
     JobEnded { job_id: JobId, state: JobState },
     #[error("This training has already ended.")]
     RunEnded { run_id: RunId, status: RunStatus },
-    #[error("Only a paused or interrupted training can go on.")]
-    NotResumable { run_id: RunId, state: JobState },
+    #[error("Only what is paused or interrupted can go on.")]
+    NotResumable { job_id: JobId, state: JobState },
     #[error("Something with the id {id} exists already.")]
     Exists { id: String },
 }

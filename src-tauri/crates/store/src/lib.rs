@@ -26,6 +26,7 @@ pub use open::{OpenReport, Options};
 pub use table::adapter::AdapterSwitch;
 pub use table::candidate::StoredCandidate;
 pub use table::change_log::{ChangeRange, KEPT_CHANGES};
+pub use table::example::ExampleCounts;
 pub use table::feedback::{LikedText, RatedText, Thumbs};
 pub use table::job::MAX_ATTEMPTS;
 pub use table::taste::TasteVersion;

@@ -1,6 +1,6 @@
 //! The schema, version by version. A version that was ever shipped is never edited; a new one is appended.
 
-use crate::table::{adapter, candidate, change_log, draft, feedback, generation, job, metric, run, setting, taste};
+use crate::table::{adapter, auto_train, candidate, change_log, draft, example, feedback, generation, job, metric, run, setting, taste};
 use crate::{Result, StoreError};
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -12,22 +12,25 @@ pub struct Migration {
     pub statements: &'static [&'static str],
 }
 
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    statements: &[
-        change_log::V1,
-        setting::V1,
-        draft::V1,
-        generation::V1,
-        candidate::V1,
-        feedback::V1,
-        taste::V1,
-        run::V1,
-        metric::V1,
-        job::V1,
-        adapter::V1,
-    ],
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        statements: &[
+            change_log::V1,
+            setting::V1,
+            draft::V1,
+            generation::V1,
+            candidate::V1,
+            feedback::V1,
+            taste::V1,
+            run::V1,
+            metric::V1,
+            job::V1,
+            adapter::V1,
+        ],
+    },
+    Migration { version: 2, statements: &[auto_train::V2, example::V2] },
+];
 
 /// The newest version that this program knows.
 pub const SCHEMA_VERSION: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;

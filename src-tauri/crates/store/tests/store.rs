@@ -9,6 +9,8 @@ mod adapters;
 mod changes;
 #[path = "store/damage.rs"]
 mod damage;
+#[path = "store/examples.rs"]
+mod examples;
 #[path = "store/failing_disk.rs"]
 mod failing_disk;
 #[path = "store/golden.rs"]

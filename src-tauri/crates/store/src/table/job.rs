@@ -4,10 +4,10 @@
 //! when the folder is opened belongs to a process that is gone ([`Store::mark_interrupted_at_start`]).
 
 use crate::table::change_log::Recorder;
-use crate::table::run;
+use crate::table::{auto_train, run};
 use crate::value::{Json, Name};
 use crate::{Conflict, Result, Store, StoreError};
-use domain::{ApiError, Change, ErrorCode, Job, JobId, JobState, Priority, Run, RunId, RunStatus, Timestamp};
+use domain::{ApiError, Change, ErrorCode, Job, JobId, JobKind, JobState, Priority, Run, RunId, RunStatus, Timestamp};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -47,13 +47,9 @@ impl Store {
     /// `Conflict` while another job of its kind is queued or running, or when an id is taken.
     pub fn enqueue(&self, job: &Job, run: &Run) -> Result<()> {
         self.write(|tx| {
-            let sql = "SELECT id FROM job WHERE kind = ?1 AND state IN ('queued', 'running') LIMIT 1";
-            let other: Option<String> = tx.query_row(sql, [Name(job.kind)], |row| row.get(0)).optional()?;
-            if let Some(other) = other {
-                return Err(Conflict::AlreadyQueued { job_id: JobId(other) }.into());
-            }
+            refuse_second(tx, job.kind)?;
             run::insert(tx, run)?;
-            insert(tx, job, &run.run_id)?;
+            insert(tx, job, Some(&run.run_id))?;
             announce(tx, &job.id)?;
             run::announce(tx, &run.run_id)
         })
@@ -68,14 +64,16 @@ impl Store {
         }
         self.write(|tx| {
             let sql = "UPDATE job SET state = 'running', attempts = attempts + 1, worker = ?1, started_at = coalesce(started_at, ?2),
-                    claimed_step = (SELECT checkpoint_step FROM run WHERE run.id = job.run_id)
+                    claimed_step = CASE WHEN run_id IS NULL
+                        THEN (SELECT count(*) FROM auto_attempt t JOIN auto_train a ON a.id = t.auto_train_id WHERE a.job_id = job.id)
+                        ELSE (SELECT checkpoint_step FROM run WHERE run.id = job.run_id) END
                 WHERE seq = (SELECT seq FROM job WHERE state = 'queued' ORDER BY priority DESC, seq LIMIT 1)
                     AND NOT EXISTS (SELECT 1 FROM job WHERE state = 'running')
                 RETURNING *";
             let Some(job) = tx.query_row(sql, params![worker, tx.now().0], from_row).optional()? else {
                 return Ok(None);
             };
-            tx.record(Change::JobChanged { job: Box::new(job.clone()) })?;
+            announce(tx, &job.id)?;
             if let Some(run_id) = &job.run_id {
                 let mut run = run::get(tx, run_id)?;
                 if let Some(state) = ended_with(&run) {
@@ -153,16 +151,18 @@ impl Store {
     pub fn requeue_job(&self, run_id: &RunId) -> Result<Job> {
         self.write(|tx| {
             let found = tx.query_row("SELECT * FROM job WHERE run_id = ?1", [&run_id.0], from_row).optional()?;
-            let mut job = found.ok_or_else(|| StoreError::not_found("training", run_id))?;
-            match job.state {
-                JobState::Paused => {
-                    tx.execute("UPDATE job SET attempts = 0 WHERE id = ?1", [&job.id.0])?;
-                }
-                JobState::Interrupted => {}
-                state => return Err(Conflict::NotResumable { run_id: run_id.clone(), state }.into()),
-            }
-            job.finished_at = None;
-            move_both(tx, job, JobState::Queued, RunStatus::Queued, None)
+            requeue(tx, found.ok_or_else(|| StoreError::not_found("training", run_id))?)
+        })
+    }
+
+    /// Queues a paused or interrupted job again, as [`Store::requeue_job`] does; for jobs that make no run.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` in any other state.
+    pub fn requeue_job_by_id(&self, id: &JobId) -> Result<Job> {
+        self.write(|tx| {
+            let job = get(tx, id)?;
+            requeue(tx, job)
         })
     }
 
@@ -199,7 +199,33 @@ fn get(connection: &Connection, id: &JobId) -> Result<Job> {
     found.ok_or_else(|| StoreError::not_found("job", id))
 }
 
-fn insert(tx: &Recorder<'_>, job: &Job, run_id: &RunId) -> Result<()> {
+/// `Conflict` while another job of the kind is queued or running.
+pub(crate) fn refuse_second(tx: &Recorder<'_>, kind: JobKind) -> Result<()> {
+    let sql = "SELECT id FROM job WHERE kind = ?1 AND state IN ('queued', 'running') LIMIT 1";
+    let other: Option<String> = tx.query_row(sql, [Name(kind)], |row| row.get(0)).optional()?;
+    other.map_or(Ok(()), |other| Err(Conflict::AlreadyQueued { job_id: JobId(other) }.into()))
+}
+
+fn requeue(tx: &Recorder<'_>, mut job: Job) -> Result<Job> {
+    match job.state {
+        JobState::Paused => {
+            tx.execute("UPDATE job SET attempts = 0 WHERE id = ?1", [&job.id.0])?;
+        }
+        JobState::Interrupted => {}
+        state => return Err(Conflict::NotResumable { job_id: job.id, state }.into()),
+    }
+    job.finished_at = None;
+    move_both(tx, job, JobState::Queued, RunStatus::Queued, None)
+}
+
+/// Stores how far a job is, and announces it.
+pub(crate) fn set_progress(tx: &Recorder<'_>, id: &JobId, progress: f64) -> Result<()> {
+    tx.prepare_cached("UPDATE job SET progress = ?2 WHERE id = ?1")?.execute(params![id.0, crate::value::finite(progress)])?;
+    announce(tx, id)
+}
+
+/// Stores a new job without announcing it.
+pub(crate) fn insert(tx: &Recorder<'_>, job: &Job, run_id: Option<&RunId>) -> Result<()> {
     let sql = "INSERT INTO job (id, kind, state, priority, phase, progress, run_id, attempts, error, title, created_at)
         VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, 0, NULL, ?7, ?8) ON CONFLICT (id) DO NOTHING";
     let stored = tx.execute(
@@ -210,7 +236,7 @@ fn insert(tx: &Recorder<'_>, job: &Job, run_id: &RunId) -> Result<()> {
             job.priority.rank(),
             job.phase.map(Name),
             crate::value::finite(job.progress),
-            run_id.0,
+            run_id.map(|id| &id.0),
             job.title,
             job.created_at.0
         ],
@@ -248,9 +274,11 @@ fn update(tx: &Recorder<'_>, job: &Job) -> Result<()> {
 }
 
 /// Records the job as it is in the table now.
-fn announce(tx: &Recorder<'_>, id: &JobId) -> Result<()> {
+pub(crate) fn announce(tx: &Recorder<'_>, id: &JobId) -> Result<()> {
     let job = Box::new(get(tx, id)?);
-    tx.record(Change::JobChanged { job })
+    let kind = job.kind;
+    tx.record(Change::JobChanged { job })?;
+    if kind == JobKind::AutoTrain { auto_train::announce_of_job(tx, id) } else { Ok(()) }
 }
 
 /// A job that was running when its process ended.
@@ -261,6 +289,8 @@ fn interrupt(tx: &Recorder<'_>, mut job: Job) -> Result<()> {
         return update(tx, &Job { state, ..job });
     }
     let progressed = "SELECT coalesce(run.checkpoint_step > coalesce(job.claimed_step, 0), 0)
+            OR (SELECT count(*) FROM auto_attempt t JOIN auto_train a ON a.id = t.auto_train_id WHERE a.job_id = job.id)
+                > coalesce(job.claimed_step, 0)
         FROM job LEFT JOIN run ON run.id = job.run_id WHERE job.id = ?1";
     if tx.query_row(progressed, [&job.id.0], |row| row.get(0))? {
         tx.execute("UPDATE job SET attempts = 0 WHERE id = ?1", [&job.id.0])?;
@@ -270,8 +300,8 @@ fn interrupt(tx: &Recorder<'_>, mut job: Job) -> Result<()> {
         move_both(tx, job, JobState::Interrupted, RunStatus::Interrupted, None)?;
         return Ok(());
     }
-    let message = format!("Inkling ended {MAX_ATTEMPTS} times while this training ran, before it could save its state.");
-    let reason = ApiError::new(ErrorCode::Internal, message).hint("Close other programs to free memory, then start a new training.");
+    let message = format!("Inkling ended {MAX_ATTEMPTS} times while this ran, before it could save anything.");
+    let reason = ApiError::new(ErrorCode::Internal, message).hint("Close other programs to free memory, then start it anew.");
     job.finished_at = Some(tx.now().clone());
     move_both(tx, job, JobState::Failed, RunStatus::Failed, Some(reason))?;
     Ok(())

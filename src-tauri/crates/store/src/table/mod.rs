@@ -1,9 +1,11 @@
 //! One file per table: its schema, its rows as domain types, its queries and writes.
 
 pub(crate) mod adapter;
+pub(crate) mod auto_train;
 pub(crate) mod candidate;
 pub(crate) mod change_log;
 pub(crate) mod draft;
+pub(crate) mod example;
 pub(crate) mod feedback;
 pub(crate) mod generation;
 pub(crate) mod job;

@@ -1,6 +1,6 @@
 //! A database of each schema ever shipped still opens (R14).
 
-use crate::sample::{adapter, feedback, job, metric, run, write};
+use crate::sample::{adapter, attempt, example, feedback, job, metric, queue_session, run, write};
 use domain::*;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,9 @@ fn writes_the_golden_database() {
     store.claim_job("golden").unwrap().unwrap();
     store.append_metrics(&"run_1".into(), &[metric(1), metric(2)]).unwrap();
     store.insert_adapter(&Adapter { state: AdapterState::Active, ..adapter("ad_1", Some("run_1")) }).unwrap();
+    queue_session(&store, "1", 2);
+    store.record_attempt(&"auto_1".into(), &attempt(0, Some("ex_1")), Some(&example("ex_1")), 1.5, (50, false)).unwrap();
+    store.record_attempt(&"auto_1".into(), &attempt(1, None), None, 1.5, (50, false)).unwrap();
     let target = folder().join(format!("v{SCHEMA_VERSION}.db"));
     assert!(!target.exists(), "a shipped schema is never made again: {}", target.display());
     store.backup_to(&target).unwrap();
@@ -53,6 +56,11 @@ fn every_golden_database_opens_with_everything_in_it() {
         assert_eq!(store.metrics(&"run_1".into(), None).unwrap(), [metric(1), metric(2)]);
         assert_eq!(store.active_adapters(&"story".into()).unwrap()[0].id, "ad_1".into());
         assert_eq!(store.mark_interrupted_at_start().unwrap()[0].run_id, "run_1".into());
+        if version >= 2 {
+            let session = store.auto_train(&"auto_1".into()).unwrap();
+            assert_eq!((session.current, session.successful, session.failed), (2, 1, 1));
+            assert_eq!(store.examples_to_learn("me").unwrap()[0].text, "The lamp of ex_1 went out.");
+        }
         assert!(!store.changes_after(0, 100).unwrap().is_empty());
     }
 }

@@ -45,22 +45,27 @@ fn newer_data_is_refused_and_left_as_it_is() {
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
-const NEXT: &[Migration] = &[
-    Migration { version: SCHEMA_VERSION, statements: MIGRATIONS[0].statements },
-    Migration { version: SCHEMA_VERSION + 1, statements: &["ALTER TABLE candidate ADD COLUMN note TEXT"] },
-];
+/// The shipped migrations and one more.
+fn and_then(statements: &'static [&'static str]) -> &'static [Migration] {
+    let shipped = MIGRATIONS.iter().map(|one| Migration { version: one.version, statements: one.statements });
+    // Leaked: the options of a store hold for the whole program.
+    shipped.chain([Migration { version: SCHEMA_VERSION + 1, statements }]).collect::<Vec<_>>().leak()
+}
 
-const BROKEN: &[Migration] = &[
-    Migration { version: SCHEMA_VERSION, statements: MIGRATIONS[0].statements },
-    Migration { version: SCHEMA_VERSION + 1, statements: &["CREATE TABLE half (id INTEGER)", "ALTER TABLE nothing ADD COLUMN x"] },
-];
+fn next() -> &'static [Migration] {
+    and_then(&["ALTER TABLE candidate ADD COLUMN note TEXT"])
+}
+
+fn broken() -> &'static [Migration] {
+    and_then(&["CREATE TABLE half (id INTEGER)", "ALTER TABLE nothing ADD COLUMN x"])
+}
 
 #[test]
 fn a_migration_is_preceded_by_a_backup_that_opens() {
     let (folder, store) = open();
     write(&store, "gen_1", "x");
     store.close().unwrap();
-    let (store, report) = Store::open_with(folder.path(), &Options { migrations: NEXT, ..Options::default() }).unwrap();
+    let (store, report) = Store::open_with(folder.path(), &Options { migrations: next(), ..Options::default() }).unwrap();
     assert_eq!(report.migrated_from, Some(SCHEMA_VERSION));
     assert_eq!(store.generation(&"gen_1".into()).unwrap().request.prompt, "x");
     let backup = report.backup.unwrap();
@@ -77,7 +82,7 @@ fn a_migration_that_fails_half_way_leaves_the_old_schema_usable() {
     let (folder, store) = open();
     write(&store, "gen_1", "x");
     store.close().unwrap();
-    Store::open_with(folder.path(), &Options { migrations: BROKEN, ..Options::default() }).err().unwrap();
+    Store::open_with(folder.path(), &Options { migrations: broken(), ..Options::default() }).err().unwrap();
     let (store, report) = Store::open(folder.path()).unwrap();
     assert_eq!(report.migrated_from, None);
     assert_eq!(store.generation(&"gen_1".into()).unwrap().request.prompt, "x");

@@ -187,3 +187,54 @@ pub fn adapter(id: &str, run_id: Option<&str>) -> Adapter {
         created_at: Timestamp::now(),
     }
 }
+
+/// Queues the session `auto_<name>` of so many examples with the job `auto_job_<name>`.
+pub fn queue_session(store: &Store, name: &str, examples: u32) -> AutoTrain {
+    let settings = AutoTrainSettings {
+        user_id: "me".to_owned(),
+        num_examples: examples,
+        genres: vec![Genre::Fantasy],
+        styles: vec![Style::Twist],
+        store_in_memory: true,
+        seed: 7,
+        n: 4,
+        max_tokens: 150,
+    };
+    let job = Job { kind: JobKind::AutoTrain, ..job(&format!("auto_job_{name}"), Priority::Normal) };
+    store.enqueue_auto_train(&job, &format!("auto_{name}").into(), &settings).unwrap()
+}
+
+pub fn attempt(position: u32, kept: Option<&str>) -> AutoTrainAttempt {
+    AutoTrainAttempt {
+        position,
+        genre: Genre::Fantasy,
+        style: Style::Twist,
+        prompt: "A lamp goes out".to_owned(),
+        member: Some("story".to_owned()),
+        quality: Some(if kept.is_some() { 8.5 } else { 5.0 }),
+        example_id: kept.map(ExampleId::from),
+        reason: kept.is_none().then(|| "cut-off ending".to_owned()),
+    }
+}
+
+pub fn example(id: &str) -> Example {
+    Example {
+        id: id.into(),
+        user_id: "me".to_owned(),
+        source: ExampleSource::Auto,
+        auto_train_id: Some("auto_1".into()),
+        prompt: "A lamp goes out".to_owned(),
+        genre: Genre::Fantasy,
+        style: Some(Style::Twist),
+        text: format!("The lamp of {id} went out."),
+        quality: 8.5,
+        quality_parts: vec![QualityPart { rule: "base".into(), points: 7.0 }],
+        member: "story".to_owned(),
+        seed: 7,
+        edited: false,
+        dropped: false,
+        remembered: true,
+        learned_by: None,
+        created_at: Timestamp::now(),
+    }
+}
