@@ -1,7 +1,9 @@
 //! Numeric hot paths on slices, with SIMD dispatch; knows no model
 
 pub mod attention;
+pub mod biased_attention;
 pub mod elementwise;
+pub mod encoder;
 pub mod isa;
 pub mod matmul;
 pub mod packed;

@@ -38,6 +38,7 @@ enum Dtype {
     F32,
     F16,
     Bf16,
+    I8,
     /// Known to the format, not to us: counted, never read.
     Other(u64),
 }
@@ -82,6 +83,32 @@ impl Checkpoint {
     /// # Errors
     /// `Damaged` when it is absent, has another shape or holds a number that is not finite; `Unsupported` for another dtype.
     pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        let bytes = self.bytes(name, shape)?;
+        let values: Vec<f32> = match self.tensors.get(name).map(|tensor| tensor.dtype) {
+            Some(Dtype::F32) => bytes.as_chunks::<4>().0.iter().map(|raw| f32::from_le_bytes(*raw)).collect(),
+            Some(Dtype::F16) => bytes.as_chunks::<2>().0.iter().map(|raw| f16::from_le_bytes(*raw).to_f32()).collect(),
+            Some(Dtype::Bf16) => bytes.as_chunks::<2>().0.iter().map(|raw| bf16::from_le_bytes(*raw).to_f32()).collect(),
+            _ => return Err(ModelError::unsupported(&self.path, format!("{name} is not f32, f16 or bf16"))),
+        };
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(ModelError::damaged(&self.path, format!("{name} holds a number that is not finite")));
+        }
+        Ok(values)
+    }
+
+    /// Reads one int8 tensor of exactly this shape, row-major.
+    ///
+    /// # Errors
+    /// `Damaged` when it is absent or has another shape; `Unsupported` for another dtype.
+    pub fn read_i8(&mut self, name: &str, shape: &[usize]) -> Result<Vec<i8>, ModelError> {
+        let bytes = self.bytes(name, shape)?;
+        match self.tensors.get(name).map(|tensor| tensor.dtype) {
+            Some(Dtype::I8) => Ok(bytes.into_iter().map(|byte| byte as i8).collect()),
+            _ => Err(ModelError::unsupported(&self.path, format!("{name} is not int8"))),
+        }
+    }
+
+    fn bytes(&mut self, name: &str, shape: &[usize]) -> Result<Vec<u8>, ModelError> {
         let Some(tensor) = self.tensors.get(name) else {
             return Err(ModelError::damaged(&self.path, format!("the tensor {name} is missing")));
         };
@@ -89,21 +116,10 @@ impl Checkpoint {
             let reason = format!("{name} has the shape {:?} instead of {shape:?}", tensor.shape);
             return Err(ModelError::damaged(&self.path, reason));
         }
-        if matches!(tensor.dtype, Dtype::Other(_)) {
-            return Err(ModelError::unsupported(&self.path, format!("{name} is not f32, f16 or bf16")));
-        }
         let mut bytes = vec![0u8; (tensor.end - tensor.begin) as usize];
         self.file.seek(SeekFrom::Start(self.data_start + tensor.begin)).map_err(ModelError::io(&self.path))?;
         self.file.read_exact(&mut bytes).map_err(ModelError::io(&self.path))?;
-        let values: Vec<f32> = match tensor.dtype {
-            Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|raw| f32::from_le_bytes(*raw)).collect(),
-            Dtype::F16 => bytes.as_chunks::<2>().0.iter().map(|raw| f16::from_le_bytes(*raw).to_f32()).collect(),
-            _ => bytes.as_chunks::<2>().0.iter().map(|raw| bf16::from_le_bytes(*raw).to_f32()).collect(),
-        };
-        if !values.iter().all(|value| value.is_finite()) {
-            return Err(ModelError::damaged(&self.path, format!("{name} holds a number that is not finite")));
-        }
-        Ok(values)
+        Ok(bytes)
     }
 }
 
@@ -162,12 +178,14 @@ fn check_tensor(raw: RawTensor) -> Result<Tensor, String> {
         "F64" | "I64" | "U64" => Dtype::Other(8),
         "I32" | "U32" => Dtype::Other(4),
         "I16" | "U16" => Dtype::Other(2),
-        "I8" | "U8" | "BOOL" | "F8_E4M3" | "F8_E5M2" => Dtype::Other(1),
+        "I8" => Dtype::I8,
+        "U8" | "BOOL" | "F8_E4M3" | "F8_E5M2" => Dtype::Other(1),
         other => return Err(format!("the dtype \"{other}\" is not known")),
     };
     let width = match dtype {
         Dtype::F32 => 4,
         Dtype::F16 | Dtype::Bf16 => 2,
+        Dtype::I8 => 1,
         Dtype::Other(width) => width,
     };
     if raw.shape.len() > MAX_DIMENSIONS {

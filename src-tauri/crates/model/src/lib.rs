@@ -1,14 +1,16 @@
 //! Bases: loading, tokenizer, decoder, adapters as forward-time parts, sampling, batched generation.
 //!
 //! [`LanguageModel`] writes and scores text with packed weights; [`DenseWeights`] are the same weights as plain f32, which
-//! training differentiates through. No unsafe code here: the hot loops are in `kernels`, behind slices.
+//! training differentiates through; [`Embedder`] turns texts into vectors that are near where meanings are. No unsafe code here: the hot loops are in `kernels`, behind slices.
 
 #![forbid(unsafe_code)]
 
 mod adapted;
+mod bert;
 mod checkpoint;
 mod config;
 mod decoder;
+mod embedder;
 mod error;
 mod files;
 mod generate;
@@ -24,6 +26,7 @@ mod weights;
 
 pub use adapted::WeightedLora;
 pub use config::LlamaConfig;
+pub use embedder::{Embedder, Embedding};
 pub use error::ModelError;
 pub use files::verify_manifest;
 pub use generate::{Adapters, Completion, Generate, MemberSpec, TokenEvent};

@@ -11,6 +11,8 @@ mod agreement;
 mod bases;
 #[path = "model/damage.rs"]
 mod damage;
+#[path = "model/embedding.rs"]
+mod embedding;
 #[path = "model/generation.rs"]
 mod generation;
 #[path = "model/sampling.rs"]

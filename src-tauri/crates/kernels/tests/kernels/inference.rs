@@ -10,7 +10,7 @@ use kernels::pool::Pool;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Numbers in -1..1 from a seed.
-fn numbers(seed: u64, count: usize) -> Vec<f32> {
+pub fn numbers(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -21,7 +21,7 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-fn scalar() -> Isa {
+pub fn scalar() -> Isa {
     Isa::of(Tier::Scalar).unwrap()
 }
 
