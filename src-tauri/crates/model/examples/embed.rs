@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let started = Instant::now();
     let embedder = Embedder::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../assets/models/embedder"), threads)?;
     println!("loaded in {:.3} s, {:.1} MB of weights", started.elapsed().as_secs_f64(), embedder.memory_bytes() as f64 / 1e6);
-    let story = vec![SENTENCE; 6].join(" ");
+    let story = [SENTENCE; 6].join(" ");
     for (what, text, count) in
         [("1 sentence", SENTENCE, 1), ("64 sentences", SENTENCE, 64), ("5 stories", &story, 5), ("32 stories", &story, 32)]
     {
