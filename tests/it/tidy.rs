@@ -15,7 +15,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("taste", &["domain", "model"]),
     ("memory", &["domain", "model"]),
     ("store", &["domain"]),
-    ("app", &["domain", "kernels", "model", "training", "taste", "memory", "store"]),
+    ("hub", &["domain"]),
+    ("app", &["domain", "hub", "kernels", "model", "training", "taste", "memory", "store"]),
     ("http", &["app", "domain"]),
     ("cli", &["app", "domain", "http"]),
     ("desktop", &["app", "domain", "http"]),
@@ -31,6 +32,7 @@ const KEPT_IN: &[(&str, &[&str])] = &[
     ("axum", &["http"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
+    ("reqwest", &["hub"]),
 ];
 
 /// Process-wide values, each with the reason why an `App` cannot hold it.

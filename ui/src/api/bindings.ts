@@ -282,6 +282,8 @@ export type ErrorCode =
 "busy" | "model_missing" | "model_damaged" | 
 /**  A stored file does not match its hash or cannot be parsed. */
 "damaged" | "cancelled" | 
+/**  Another machine did not answer, or not as it should. */
+"network" | 
 /**  Too many requests wait already. */
 "overloaded" | "internal";
 

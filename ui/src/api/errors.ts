@@ -25,6 +25,7 @@ export const PLACE: Record<FailureCode, Place> = {
 	model_damaged: "dialog",
 	damaged: "dialog",
 	cancelled: "toast",
+	network: "inline",
 	overloaded: "toast",
 	internal: "toast",
 	unreachable: "toast",

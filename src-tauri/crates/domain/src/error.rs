@@ -32,6 +32,8 @@ pub enum ErrorCode {
     /// A stored file does not match its hash or cannot be parsed.
     Damaged,
     Cancelled,
+    /// Another machine did not answer, or not as it should.
+    Network,
     /// Too many requests wait already.
     Overloaded,
     Internal,
@@ -49,6 +51,7 @@ impl ErrorCode {
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::Overloaded => 429,
+            Self::Network => 502,
             Self::DiskFull => 507,
             Self::OutOfMemory | Self::Busy | Self::ModelMissing | Self::ModelDamaged => 503,
             Self::Storage | Self::NewerData | Self::Damaged | Self::Internal => 500,
