@@ -90,11 +90,8 @@ async fn run(inkling: &Inkling, run_id: &RunId) -> Run {
 
 fn training() -> TrainRequest {
     TrainRequest {
-        recipe: Recipe::SoftPrompt,
-        base: None,
-        objective: None,
         hyperparameters: HyperparameterChoice { steps: Some(STEPS), checkpoint_steps: Some(7), seed: Some(3), ..Default::default() },
-        triggered_by: None,
+        ..TrainRequest::of(Recipe::SoftPrompt)
     }
 }
 

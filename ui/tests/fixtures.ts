@@ -145,6 +145,7 @@ export const plan: TrainingPlan = {
 	ready: true,
 	blocked_by: null,
 	sentence: "A soft prompt for the built-in base, from 21 texts that you liked or edited.",
+	dataset: null,
 	openings: ["“Don't touch it,” said the librarian.", "The lighthouse had not been lit for nine years.", "Marta counted the coins again."],
 };
 

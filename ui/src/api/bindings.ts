@@ -230,6 +230,19 @@ export type DataFolderMove = {
 	path: string,
 };
 
+/**  What became of the rows of a file. */
+export type DatasetReport = {
+	path: string,
+	/**  Rows in the file. */
+	rows: number,
+	/**  Examples that they gave; a conversation gives one for each answer in it. */
+	examples: number,
+	skipped: number,
+	/**  The first rows that were left out, with the reason. */
+	first_skipped: SkippedRow[],
+	formats: FormatCount[],
+};
+
 /**  What a person decides about a trained adapter. */
 export type Decision = 
 /**  Use it from the next generation on. */
@@ -380,6 +393,12 @@ export type FinishReason =
 /**  The length limit or the context was reached. */
 "length" | "cancelled";
 
+export type FormatCount = {
+	/**  The fields by which the format is known. */
+	format: string,
+	examples: number,
+};
+
 /**  A stored generation with its request. */
 export type GenerationDetail = {
 	created_at: Timestamp,
@@ -451,6 +470,7 @@ export type HyperparameterChoice = {
 	source_max_tokens?: number | null,
 	target_max_tokens?: number | null,
 	checkpoint_steps?: number | null,
+	checkpoints_kept?: number | null,
 	seed?: number | null,
 };
 
@@ -750,6 +770,12 @@ export type SettingsView = {
 	data_dir: string,
 };
 
+export type SkippedRow = {
+	/**  Line of the file, or place in its array, from 1. */
+	row: number,
+	reason: string,
+};
+
 /**  What a surface needs at start, in one call. */
 export type Status = {
 	version: string,
@@ -831,6 +857,8 @@ export type TrainRequest = {
 	recipe: Recipe,
 	base?: BaseId | null,
 	objective?: Objective | null,
+	/**  A file on this machine to learn from instead of the person's thumbs: JSON Lines, a JSON array or CSV. */
+	dataset?: string | null,
 	hyperparameters?: HyperparameterChoice,
 	/**  Who asked: a person, a schedule, the CLI. */
 	triggered_by?: string | null,
@@ -856,6 +884,8 @@ export type TrainingPlan = {
 	sentence: string,
 	/**  The first words of the texts that would be trained on. */
 	openings: string[],
+	/**  What became of the rows of the file, when the training learns from one. */
+	dataset?: DatasetReport | null,
 };
 
 /**  How the trained adapter compares with what was used before. */

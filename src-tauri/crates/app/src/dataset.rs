@@ -30,10 +30,17 @@ pub(crate) struct JudgedText {
     /// What it was before the person edited it.
     #[serde(default)]
     pub original: Option<String>,
+    /// How much it counts against other texts.
+    #[serde(default = "one")]
+    pub weight: f32,
 }
 
 fn yes() -> bool {
     true
+}
+
+fn one() -> f32 {
+    1.0
 }
 
 impl From<RatedText> for JudgedText {
@@ -45,6 +52,7 @@ impl From<RatedText> for JudgedText {
             liked: rated.verdict > 0,
             generation: Some(rated.generation_id),
             original: rated.original_text.filter(|original| *original != rated.text),
+            weight: 1.0,
             text: rated.text,
         }
     }
@@ -98,7 +106,7 @@ impl FrozenDataset {
         texts.truncate(max_samples);
         let mut by_hash = BTreeMap::new();
         for text in &texts {
-            let key = prompt_key(&text.prompt);
+            let key = split_key(text);
             by_hash.insert(folder::sha256_hex(key.as_bytes()), key);
         }
         let count = match by_hash.len() {
@@ -106,7 +114,7 @@ impl FrozenDataset {
             prompts => (prompts / HELD_OUT_EVERY).max(1),
         };
         let held: BTreeSet<String> = by_hash.into_values().take(count).collect();
-        let (heldout, train) = texts.into_iter().partition(|text| held.contains(&prompt_key(&text.prompt)));
+        let (heldout, train) = texts.into_iter().partition(|text| held.contains(&split_key(text)));
         Self { base, train, heldout }
     }
 
@@ -170,8 +178,14 @@ impl JudgedText {
         } else if let Some(end) = tokenizer.special(StoryFormat::END) {
             answer.push(end);
         }
-        Example { prompt, answer, weight: 1.0 }
+        Example { prompt, answer, weight: self.weight }
     }
+}
+
+/// What keeps texts on the same side of the split: their prompt, or the text itself where there is none.
+fn split_key(text: &JudgedText) -> String {
+    let key = prompt_key(&text.prompt);
+    if key.is_empty() { prompt_key(&text.text) } else { key }
 }
 
 fn prompt_key(prompt: &str) -> String {

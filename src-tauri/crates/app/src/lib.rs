@@ -23,6 +23,7 @@ mod run;
 mod settings;
 mod taste_model;
 mod train;
+mod training_file;
 mod worker;
 mod write;
 

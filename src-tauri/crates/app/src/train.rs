@@ -2,11 +2,12 @@
 
 use crate::base::BUILT_IN;
 use crate::dataset::{FrozenDataset, JudgedText};
-use crate::{App, available_mb, recipe, worker};
+use crate::{App, available_mb, recipe, training_file, worker};
 use domain::{
     ApiError, BaseId, ErrorCode, FieldFault, HyperparameterChoice, Hyperparameters, Job, JobId, JobKind, JobState, Objective, Priority,
     Recipe, Run, RunId, RunStatus, Settings, Timestamp, TrainQueued, TrainRequest, TrainingPlan,
 };
+use std::path::Path;
 
 /// Share of the free memory that a training may use unless the person sets a budget.
 const SHARE_OF_FREE_MEMORY: f64 = 0.75;
@@ -95,11 +96,16 @@ impl App {
         let home = self.home();
         let settings = home.store.settings()?;
         let base = self.base_id(request.base.as_ref())?;
-        let mut judged: Vec<JudgedText> = home.store.feedback_for_taste()?.into_iter().map(JudgedText::from).collect();
-        // The newest first: when there are too many, the oldest are left out.
-        judged.reverse();
-        let (liked, disliked) = (judged.iter().filter(|text| text.liked).count(), judged.iter().filter(|text| !text.liked).count());
-        let objective = objective(request, liked, disliked)?;
+        let (mut judged, report) = match &request.dataset {
+            Some(path) => training_file::read(Path::new(path)).map(|(texts, report)| (texts, Some(report)))?,
+            None => {
+                let mut judged: Vec<JudgedText> = home.store.feedback_for_taste()?.into_iter().map(JudgedText::from).collect();
+                // The newest first: when there are too many, the oldest are left out.
+                judged.reverse();
+                (judged, None)
+            }
+        };
+        let objective = objective(request, &judged)?;
         let mut hyperparameters = resolved(&settings, request, objective)?;
         if objective == Objective::Sft {
             judged.retain(|text| text.liked);
@@ -120,6 +126,7 @@ impl App {
             ready: false,
             blocked_by: None,
             sentence: String::new(),
+            dataset: report,
             openings: dataset.train.iter().filter(|text| text.liked).take(5).map(|text| crate::write::opening(&text.text, 80)).collect(),
             hyperparameters,
         };
@@ -131,6 +138,13 @@ impl App {
 
     /// Why the training cannot start now, after filling in what it would cost.
     fn obstacle(&self, plan: &mut TrainingPlan, dataset: &FrozenDataset, settings: &Settings) -> Result<Option<ApiError>, ApiError> {
+        if let (0, Some(report)) = (plan.examples, &plan.dataset) {
+            let nothing = format!("None of the {} examples of the file can be learned from this way.", report.examples);
+            return Ok(Some(ApiError::new(ErrorCode::NotReady, nothing).hint(match plan.hyperparameters.objective {
+                Objective::Dpo => "DPO needs rows with prompt, chosen and rejected. Choose SFT or KTO for others.",
+                _ => "It needs rows with an answer that is liked: give some a label of true, or choose another method.",
+            })));
+        }
         if plan.examples == 0 && plan.hyperparameters.objective == Objective::Dpo {
             return Ok(Some(
                 ApiError::new(ErrorCode::NotReady, "There are no pairs to learn from yet.")
@@ -195,6 +209,7 @@ fn resolved(settings: &Settings, request: &TrainRequest, objective: Objective) -
     let max_samples = whole("max_samples", choice.max_samples, 2000, 1..=1_000_000);
     let source_max_tokens = whole("source_max_tokens", choice.source_max_tokens, 384, 8..=8192);
     let target_max_tokens = whole("target_max_tokens", choice.target_max_tokens, 384, 8..=8192);
+    let kept = whole("checkpoints_kept", choice.checkpoints_kept, settings.training_checkpoints_kept, 1..=20);
     let checkpoint_steps = whole("checkpoint_steps", choice.checkpoint_steps, settings.training_checkpoint_steps, 1..=100_000);
     let usual_rate = match (request.recipe, objective) {
         (Recipe::SoftPrompt, _) => settings.training_learning_rate,
@@ -228,7 +243,7 @@ fn resolved(settings: &Settings, request: &TrainRequest, objective: Objective) -
         source_max_tokens,
         target_max_tokens,
         checkpoint_steps,
-        checkpoints_kept: settings.training_checkpoints_kept,
+        checkpoints_kept: kept,
         seed: choice.seed.unwrap_or(1),
         threads: if settings.training_threads == 0 { cores } else { settings.training_threads },
     })
@@ -249,6 +264,8 @@ fn base_name(base: &BaseId) -> String {
 /// What is learned from, counted and named.
 fn learned_from(plan: &TrainingPlan) -> String {
     let (one, many) = match plan.hyperparameters.objective {
+        Objective::Sft if plan.dataset.is_some() => ("example from a file", "examples from a file"),
+        Objective::Kto if plan.dataset.is_some() => ("judged example from a file", "judged examples from a file"),
         Objective::Sft => ("liked text", "liked texts"),
         Objective::Dpo => ("pair of a better and a worse text", "pairs of a better and a worse text"),
         Objective::Kto => ("text you judged", "texts you judged"),
@@ -256,13 +273,17 @@ fn learned_from(plan: &TrainingPlan) -> String {
     if plan.examples == 1 { format!("1 {one}") } else { format!("{} {many}", plan.examples) }
 }
 
-/// The objective asked for; else thumbs both ways where there are some of each, else liked texts alone.
-fn objective(request: &TrainRequest, liked: usize, disliked: usize) -> Result<Objective, ApiError> {
+/// The objective asked for; else what the texts are good for: pairs of a file, thumbs both ways where there are some of
+/// each, else liked texts alone.
+fn objective(request: &TrainRequest, texts: &[JudgedText]) -> Result<Objective, ApiError> {
+    let liked = texts.iter().filter(|text| text.liked).count();
+    let disliked = texts.len() - liked;
     match (request.recipe, request.objective) {
         (Recipe::SoftPrompt, None | Some(Objective::Sft)) => Ok(Objective::Sft),
         (Recipe::SoftPrompt, Some(_)) => Err(ApiError::field("objective", "A soft prompt learns from liked texts only.")
             .hint("Choose LoRA or DoRA to learn from thumbs down too.")),
         (_, Some(objective)) => Ok(objective),
+        (_, None) if training_file::all_pairs(texts) => Ok(Objective::Dpo),
         (_, None) if liked.min(disliked) >= ENOUGH_OF_EACH => Ok(Objective::Kto),
         (_, None) => Ok(Objective::Sft),
     }

@@ -102,11 +102,8 @@ pub fn feedback(candidate: &CandidateId, verdict: i8) -> FeedbackRequest {
 
 pub fn training(steps: u32) -> TrainRequest {
     TrainRequest {
-        recipe: Recipe::SoftPrompt,
-        base: None,
-        objective: None,
         hyperparameters: HyperparameterChoice { steps: Some(steps), checkpoint_steps: Some(5), ..Default::default() },
-        triggered_by: None,
+        ..TrainRequest::of(Recipe::SoftPrompt)
     }
 }
 

@@ -136,7 +136,7 @@ pub struct Feedback {
 pub enum Train {
     /// Learn a soft prompt from the texts you liked
     SoftPrompt(Box<SoftPrompt>),
-    /// Learn a LoRA, a DoRA or a soft prompt from the texts you liked
+    /// Learn a LoRA, a DoRA or a soft prompt from the texts you liked, or from a file
     Adapter(Box<Adapter>),
     /// Learn your taste anew from all your verdicts
     Preference {
@@ -185,6 +185,18 @@ pub struct Adapter {
     /// The base to train on; left out, the built-in one
     #[arg(long)]
     pub base_model: Option<String>,
+    /// Learn from this file instead of your thumbs: JSON Lines, a JSON array or CSV
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Show what it would learn from and cost, and which rows are skipped; start nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Go on from the last checkpoint of this run (an id or its folder)
+    #[arg(long, value_name = "RUN", conflicts_with = "no_resume")]
+    pub resume_from: Option<PathBuf>,
+    /// Start anew even where the same training was interrupted
+    #[arg(long)]
+    pub no_resume: bool,
     /// Also put the finished adapter and training_run.json here, and move `latest`
     #[arg(long)]
     pub output_dir: Option<PathBuf>,
@@ -203,6 +215,9 @@ pub struct Adapter {
     /// Steps between two saved states
     #[arg(long)]
     pub checkpoint_steps: Option<u32>,
+    /// Saved states that are kept
+    #[arg(long)]
+    pub checkpoint_total_limit: Option<u32>,
     /// Exactly so many steps, whatever the epochs
     #[arg(long)]
     pub steps: Option<u32>,

@@ -48,11 +48,21 @@ pub struct TrainRequest {
     pub base: Option<BaseId>,
     #[serde(default)]
     pub objective: Option<Objective>,
+    /// A file on this machine to learn from instead of the person's thumbs: JSON Lines, a JSON array or CSV.
+    #[serde(default)]
+    pub dataset: Option<String>,
     #[serde(default)]
     pub hyperparameters: HyperparameterChoice,
     /// Who asked: a person, a schedule, the CLI.
     #[serde(default)]
     pub triggered_by: Option<String>,
+}
+
+impl TrainRequest {
+    /// Everything else as the app chooses.
+    pub fn of(recipe: Recipe) -> Self {
+        Self { recipe, base: None, objective: None, dataset: None, hyperparameters: HyperparameterChoice::default(), triggered_by: None }
+    }
 }
 
 /// Hyper-parameters as asked for; what is left out comes from the settings.
@@ -84,6 +94,8 @@ pub struct HyperparameterChoice {
     pub target_max_tokens: Option<u32>,
     #[serde(default)]
     pub checkpoint_steps: Option<u32>,
+    #[serde(default)]
+    pub checkpoints_kept: Option<u32>,
     #[serde(default)]
     pub seed: Option<u32>,
 }
@@ -140,6 +152,37 @@ pub struct TrainingPlan {
     pub sentence: String,
     /// The first words of the texts that would be trained on.
     pub openings: Vec<String>,
+    /// What became of the rows of the file, when the training learns from one.
+    #[serde(default)]
+    pub dataset: Option<DatasetReport>,
+}
+
+/// What became of the rows of a file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct DatasetReport {
+    pub path: String,
+    /// Rows in the file.
+    pub rows: u32,
+    /// Examples that they gave; a conversation gives one for each answer in it.
+    pub examples: u32,
+    pub skipped: u32,
+    /// The first rows that were left out, with the reason.
+    pub first_skipped: Vec<SkippedRow>,
+    pub formats: Vec<FormatCount>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct SkippedRow {
+    /// Line of the file, or place in its array, from 1.
+    pub row: u32,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct FormatCount {
+    /// The fields by which the format is known.
+    pub format: String,
+    pub examples: u32,
 }
 
 /// One point of a training.

@@ -83,13 +83,8 @@ struct Trigger {
 pub(crate) async fn trigger(State(surface): State<Arc<Surface>>, request: Request) -> Result<Response, Refusal> {
     let body: Trigger = from_body(Vec::new(), request.into_body()).await?;
     let run = surface.call(move |app| {
-        let queued = app.train(TrainRequest {
-            recipe: Recipe::SoftPrompt,
-            base: None,
-            objective: None,
-            hyperparameters: Default::default(),
-            triggered_by: Some(body.triggered_by.unwrap_or_else(|| "api".into())),
-        })?;
+        let triggered_by = Some(body.triggered_by.unwrap_or_else(|| "api".into()));
+        let queued = app.train(TrainRequest { triggered_by, ..TrainRequest::of(Recipe::SoftPrompt) })?;
         app.run(RunRef { run_id: queued.run_id })
     });
     Ok(json(StatusCode::ACCEPTED, &TrainingRow::from(run.await?)))

@@ -195,3 +195,46 @@ fn thumbs_down_are_learned_from_by_kto_and_in_pairs_by_dpo() {
         assert!((first - at_start).abs() < 0.01, "an untrained adapter prefers nothing: {first}");
     }
 }
+
+#[test]
+fn a_file_is_learned_from_row_by_row_and_says_what_it_skipped() {
+    let desk = Desk::open();
+    let file = desk.folder.path().join("rows.jsonl");
+    let from_file = |rows: &[String], request: TrainRequest| {
+        std::fs::write(&file, rows.join("\n")).expect("written");
+        TrainRequest { dataset: Some(file.display().to_string()), ..request }
+    };
+    let lora = TrainRequest { recipe: Recipe::Lora, ..training(3) };
+    let judged = |index: usize| {
+        format!(r#"{{"prompt":"story {index}","completion":"A fox ran {index} times.","label":{}}}"#, index.is_multiple_of(2))
+    };
+    let mut rows: Vec<String> = (0..8).map(judged).collect();
+    rows.push("not json".to_owned());
+    let plan = desk.app.plan_training(from_file(&rows, lora.clone())).expect("a plan");
+    let report = plan.dataset.expect("a report");
+    assert_eq!((report.rows, report.examples, report.skipped), (9, 8, 1));
+    assert_eq!(report.first_skipped[0].row, 9);
+    assert_eq!(plan.hyperparameters.objective, Objective::Kto);
+    assert_eq!(plan.examples + plan.heldout, 8);
+
+    let pairs: Vec<String> =
+        (0..6).map(|index| format!(r#"{{"prompt":"p{index}","chosen":"good {index}","rejected":"bad {index}"}}"#)).collect();
+    let request = from_file(&pairs, lora.clone());
+    let plan = desk.app.plan_training(request.clone()).expect("a plan");
+    assert_eq!((plan.hyperparameters.objective, plan.examples + plan.heldout), (Objective::Dpo, 6));
+    let run = desk.ended(&desk.app.train(request).expect("queued").run_id);
+    assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
+
+    // Texts without a prompt are split by themselves, so some are kept back.
+    let texts: Vec<String> = (0..10).map(|index| format!(r#"{{"text":"The lamp number {index} went out."}}"#)).collect();
+    let plan = desk.app.plan_training(from_file(&texts, lora.clone())).expect("a plan");
+    assert_eq!((plan.hyperparameters.objective, plan.examples, plan.heldout), (Objective::Sft, 8, 2));
+    let blocked =
+        desk.app.plan_training(from_file(&texts, TrainRequest { objective: Some(Objective::Dpo), ..lora.clone() })).expect("a plan");
+    assert_eq!(blocked.blocked_by.expect("no pairs").code, ErrorCode::NotReady);
+
+    let nothing = desk.app.plan_training(from_file(&["{}".to_owned()], lora.clone())).expect_err("no rows");
+    assert_eq!((nothing.code, nothing.detail[0].field.as_str()), (ErrorCode::InvalidInput, "dataset"));
+    let relative = desk.app.plan_training(TrainRequest { dataset: Some("rows.jsonl".to_owned()), ..lora }).expect_err("relative");
+    assert_eq!(relative.detail[0].field, "dataset");
+}

@@ -1,14 +1,19 @@
 //! `inkling train soft-prompt` and `train adapter`: plans, queues, follows to the end; also follows a run that is resumed.
 
 mod follow;
+mod plan;
 mod progress;
 mod publish;
 
 use crate::args::{Adapter, Mode, Peft, SoftPrompt};
 use crate::backend::Backend;
+use crate::command::adapters::absolute;
 use crate::output::Printer;
 use app::calls::call;
-use domain::{ApiError, BaseId, ErrorCode, FieldFault, HyperparameterChoice, Objective, Recipe, RunId, RunRef, TrainEvent, TrainRequest};
+use domain::{
+    ApiError, BaseId, ErrorCode, FieldFault, HyperparameterChoice, Limit, Objective, Recipe, Run, RunId, RunRef, RunStatus, TrainEvent,
+    TrainRequest, TrainingPlan,
+};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -43,18 +48,34 @@ pub fn soft_prompt(train: SoftPrompt, backend: &Backend, printer: &Printer) -> R
 }
 
 pub fn adapter(train: Adapter, backend: &Backend, printer: &Printer) -> Result<ExitCode, ApiError> {
-    let request = TrainRequest {
-        recipe: match train.peft {
-            Peft::Lora => Recipe::Lora,
-            Peft::Dora => Recipe::Dora,
-            Peft::SoftPrompt => Recipe::SoftPrompt,
-        },
-        base: train.base_model.map(BaseId),
+    if let Some(from) = &train.resume_from {
+        return resume(run_of(from)?, train.output_dir.as_deref(), backend, printer);
+    }
+    let request = adapter_request(&train)?;
+    let plan = backend.call::<call::PlanTraining>(request.clone())?;
+    if train.plan {
+        printer.result(&plan, || plan::in_words(&plan));
+        return Ok(ExitCode::SUCCESS);
+    }
+    plan::remark_skipped(&plan, printer);
+    match same_interrupted(&plan, backend)? {
+        Some(run_id) if !train.no_resume => {
+            printer.remark(&format!("The same training was interrupted; going on with {run_id}. --no-resume starts anew."));
+            resume(run_id, train.output_dir.as_deref(), backend, printer)
+        }
+        _ => start(request, train.output_dir.as_deref(), backend, printer),
+    }
+}
+
+fn adapter_request(train: &Adapter) -> Result<TrainRequest, ApiError> {
+    Ok(TrainRequest {
+        base: train.base_model.clone().map(BaseId),
         objective: train.mode.map(|mode| match mode {
             Mode::Sft => Objective::Sft,
             Mode::Dpo => Objective::Dpo,
             Mode::Kto => Objective::Kto,
         }),
+        dataset: train.data.as_deref().map(absolute).transpose()?,
         hyperparameters: HyperparameterChoice {
             rank: train.rank,
             alpha: train.alpha,
@@ -64,12 +85,28 @@ pub fn adapter(train: Adapter, backend: &Backend, printer: &Printer) -> Result<E
             batch_size: train.batch_size,
             target_max_tokens: train.max_seq_len,
             checkpoint_steps: train.checkpoint_steps,
+            checkpoints_kept: train.checkpoint_total_limit,
             seed: train.seed,
             ..HyperparameterChoice::default()
         },
         triggered_by: Some("cli".to_owned()),
+        ..TrainRequest::of(match train.peft {
+            Peft::Lora => Recipe::Lora,
+            Peft::Dora => Recipe::Dora,
+            Peft::SoftPrompt => Recipe::SoftPrompt,
+        })
+    })
+}
+
+/// The newest run that was cut off or paused and would learn the same from as many texts.
+fn same_interrupted(plan: &TrainingPlan, backend: &Backend) -> Result<Option<RunId>, ApiError> {
+    let waiting = |status| matches!(status, RunStatus::Interrupted | RunStatus::Paused);
+    let same = |run: &Run| {
+        (run.recipe, &run.base, &run.hyperparameters) == (plan.recipe, &plan.base, &plan.hyperparameters)
+            && (run.samples, run.heldout) == (plan.examples, plan.heldout)
     };
-    start(request, train.output_dir.as_deref(), backend, printer)
+    let runs = backend.call::<call::Runs>(Limit { limit: Some(50) })?;
+    Ok(runs.into_iter().find(|run| waiting(run.status) && same(run)).map(|run| run.run_id))
 }
 
 /// Queues a training and follows it to its end.
@@ -104,7 +141,6 @@ fn finish(ended: TrainEvent, output_dir: Option<&Path>, backend: &Backend, print
 
 fn request(train: SoftPrompt) -> TrainRequest {
     TrainRequest {
-        recipe: Recipe::SoftPrompt,
         base: train.base_model.map(BaseId),
         objective: Some(Objective::Sft),
         hyperparameters: HyperparameterChoice {
@@ -120,6 +156,7 @@ fn request(train: SoftPrompt) -> TrainRequest {
             ..HyperparameterChoice::default()
         },
         triggered_by: Some("cli".to_owned()),
+        ..TrainRequest::of(Recipe::SoftPrompt)
     }
 }
 
