@@ -3,7 +3,7 @@
 use crate::recipe::AdapterWeights;
 use crate::{App, Home, lock};
 use domain::{Adapter, AdapterId, ApiError, Base, BaseId, ErrorCode, Nothing};
-use model::{DenseWeights, LanguageModel, LlamaConfig};
+use model::{DenseWeights, LanguageModel, LlamaConfig, LoadOptions};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -49,7 +49,7 @@ impl App {
             return Ok(loaded.clone());
         }
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let loaded = Arc::new(LanguageModel::load(&self.assets.base(id.as_str()), threads)?);
+        let loaded = Arc::new(LanguageModel::load(&self.assets.base(id.as_str()), &LoadOptions::new(threads))?);
         bases.insert(id.clone(), loaded.clone());
         Ok(loaded)
     }

@@ -83,6 +83,8 @@ pub struct AttentionRow<'a> {
     pub prefix_length: usize,
     /// The row's own continuation of the prefix.
     pub own: Option<(&'a KvSlot, usize)>,
+    /// The first position that it sees, counted over prefix and continuation: 0, or where a sliding window begins.
+    pub first: usize,
     /// The first positions of the prefix whose attention is weighted, and the logarithm of their weight.
     pub weighted: usize,
     pub log_weight: f32,
@@ -104,6 +106,7 @@ pub fn attend(isa: Isa, pool: &Pool, layer: usize, rows: &[AttentionRow], heads:
         };
         assert!(row.prefix_length > 0 && row.weighted < row.prefix_length && fits(row.prefix, row.prefix_length));
         assert!(row.own.is_none_or(|(slot, length)| fits(slot, length)));
+        assert!(row.first < row.prefix_length + row.own.map_or(0, |(_, length)| length), "a row sees at least itself");
     }
     let group = heads / kv_heads;
     let batches = batches(rows, group, queries_at_once(isa), kv_heads, pool.threads());
@@ -224,14 +227,14 @@ unsafe fn run_task<V: Lanes>(task: &Task<'_>, scores: &mut [f32]) {
             for position in 0..row.weighted {
                 *mine.add(position) += row.log_weight;
             }
-            for hidden in row.prefix_length..total {
+            for hidden in (0..row.first.min(row.prefix_length)).chain(row.prefix_length..total) {
                 *mine.add(hidden) = f32::NEG_INFINITY;
             }
             if let Some((slot, length)) = row.own {
                 let (spans, only) = (length.div_ceil(SPAN), [queries[query]; 8]);
                 let keys = slot.head(task.layer, task.kv_head).keys;
                 score::<V, 1, 4>(&only, keys, task.head_dim, spans, mine.add(total), 0, scale);
-                for hidden in length..spans * SPAN {
+                for hidden in (0..row.first.saturating_sub(row.prefix_length)).chain(length..spans * SPAN) {
                     *mine.add(total + hidden) = f32::NEG_INFINITY;
                 }
                 total += spans * SPAN;

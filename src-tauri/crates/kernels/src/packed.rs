@@ -32,13 +32,26 @@ impl PackedMatrix {
     pub fn pack(cols: usize, parts: &[&[f32]]) -> Self {
         let values: usize = parts.iter().map(|part| part.len()).sum();
         assert!(cols > 0 && parts.iter().all(|part| part.len().is_multiple_of(cols)), "rows of {cols} do not fit the parts");
-        let rows = values / cols;
-        let mut packed = Self { rows, cols, lines: Vec::new() };
-        packed.lines = vec![Line([0; LINE]); packed.tiles() * packed.tile_lines()];
+        let mut packed = Self::zeroed(values / cols, cols);
         for (row, weights) in parts.iter().flat_map(|part| part.chunks_exact(cols)).enumerate() {
             packed.pack_row(row, weights);
         }
         packed
+    }
+
+    /// A matrix of zeros, to be written piece by piece.
+    pub fn zeroed(rows: usize, cols: usize) -> Self {
+        let mut packed = Self { rows, cols, lines: Vec::new() };
+        packed.lines = vec![Line([0; LINE]); packed.tiles() * packed.tile_lines()];
+        packed
+    }
+
+    /// Packs whole rows from `first` on, as [`PackedMatrix::pack`] does. Panics when they do not fit.
+    pub fn write_rows(&mut self, first: usize, weights: &[f32]) {
+        assert!(weights.len().is_multiple_of(self.cols) && first + weights.len() / self.cols <= self.rows, "rows beyond the matrix");
+        for (row, weights) in weights.chunks_exact(self.cols).enumerate() {
+            self.pack_row(first + row, weights);
+        }
     }
 
     pub fn rows(&self) -> usize {
@@ -51,6 +64,12 @@ impl PackedMatrix {
 
     pub fn bytes(&self) -> usize {
         self.lines.len() * LINE
+    }
+
+    /// Bytes that a matrix of this size takes.
+    pub fn bytes_of(rows: usize, cols: usize) -> usize {
+        let shape = Self { rows, cols, lines: Vec::new() };
+        shape.tiles() * shape.tile_bytes()
     }
 
     /// The weights of a row as they are used: what the oracle multiplies with.

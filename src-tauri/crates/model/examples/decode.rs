@@ -1,7 +1,7 @@
 //! Prints what the built-in model writes, and how fast: `cargo run --release -p inkling-model --example decode [folder] [threads]`.
 
 use domain::{Genre, GenreMix, Style};
-use model::{Generate, LanguageModel, MemberSpec, ModelError, Sampler, StoryFormat};
+use model::{Generate, LanguageModel, LoadOptions, MemberSpec, ModelError, Sampler, StoryFormat};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -16,7 +16,7 @@ fn main() -> Result<(), ModelError> {
     let threads = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(2);
 
     let start = Instant::now();
-    let model = LanguageModel::load(&dir, threads)?;
+    let model = LanguageModel::load(&dir, &LoadOptions::new(threads))?;
     println!("load {:.0} ms, {} threads, {}", 1e3 * start.elapsed().as_secs_f64(), threads, model.isa());
 
     let genres = GenreMix([(Genre::Fantasy, 0.7), (Genre::Mystery, 0.3)].into());

@@ -78,22 +78,49 @@ impl Checkpoint {
         self.tensors.contains_key(name)
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Of the whole file.
+    pub fn bytes(&self) -> u64 {
+        self.data_start + self.tensors.values().map(|tensor| tensor.end).max().unwrap_or(0)
+    }
+
+    /// How the numbers of a tensor are held, as GGUF names it.
+    pub fn dtype(&self, name: &str) -> Option<&'static str> {
+        self.tensors.get(name).map(|tensor| match tensor.dtype {
+            Dtype::F32 => "F32",
+            Dtype::F16 => "F16",
+            Dtype::Bf16 => "BF16",
+            Dtype::I8 => "I8",
+            Dtype::Other(_) => "other",
+        })
+    }
+
     /// Reads one f32, f16 or bf16 tensor of exactly this shape, row-major.
     ///
     /// # Errors
     /// `Damaged` when it is absent, has another shape or holds a number that is not finite; `Unsupported` for another dtype.
     pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
-        let bytes = self.bytes(name, shape)?;
-        let values: Vec<f32> = match self.tensors.get(name).map(|tensor| tensor.dtype) {
-            Some(Dtype::F32) => bytes.as_chunks::<4>().0.iter().map(|raw| f32::from_le_bytes(*raw)).collect(),
-            Some(Dtype::F16) => bytes.as_chunks::<2>().0.iter().map(|raw| f16::from_le_bytes(*raw).to_f32()).collect(),
-            Some(Dtype::Bf16) => bytes.as_chunks::<2>().0.iter().map(|raw| bf16::from_le_bytes(*raw).to_f32()).collect(),
-            _ => return Err(ModelError::unsupported(&self.path, format!("{name} is not f32, f16 or bf16"))),
-        };
-        if !values.iter().all(|value| value.is_finite()) {
-            return Err(ModelError::damaged(&self.path, format!("{name} holds a number that is not finite")));
+        let tensor = self.find(name, |held| held == shape, &format!("{shape:?}"))?;
+        let (dtype, begin, end) = (tensor.dtype, tensor.begin, tensor.end);
+        self.numbers(name, dtype, begin, end)
+    }
+
+    /// Reads `count` rows from `first` on, of a tensor of exactly this shape; a vector counts as one row.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn rows(&mut self, name: &str, rows: usize, cols: usize, first: usize, count: usize) -> Result<Vec<f32>, ModelError> {
+        let fits = |held: &[usize]| held == [rows, cols] || (rows == 1 && held == [cols]);
+        let tensor = self.find(name, fits, &format!("[{rows}, {cols}]"))?;
+        let (dtype, row_bytes) = (tensor.dtype, (tensor.end - tensor.begin) / rows as u64);
+        let (begin, end) = (tensor.begin + first as u64 * row_bytes, tensor.begin + (first + count) as u64 * row_bytes);
+        if end > tensor.end {
+            return Err(ModelError::damaged(&self.path, format!("{name} has only {rows} rows")));
         }
-        Ok(values)
+        self.numbers(name, dtype, begin, end)
     }
 
     /// Reads one int8 tensor of exactly this shape, row-major.
@@ -101,25 +128,45 @@ impl Checkpoint {
     /// # Errors
     /// `Damaged` when it is absent or has another shape; `Unsupported` for another dtype.
     pub fn read_i8(&mut self, name: &str, shape: &[usize]) -> Result<Vec<i8>, ModelError> {
-        let bytes = self.bytes(name, shape)?;
-        match self.tensors.get(name).map(|tensor| tensor.dtype) {
-            Some(Dtype::I8) => Ok(bytes.into_iter().map(|byte| byte as i8).collect()),
-            _ => Err(ModelError::unsupported(&self.path, format!("{name} is not int8"))),
+        let tensor = self.find(name, |held| held == shape, &format!("{shape:?}"))?;
+        if tensor.dtype != Dtype::I8 {
+            return Err(ModelError::unsupported(&self.path, format!("{name} is not int8")));
         }
+        let (begin, end) = (tensor.begin, tensor.end);
+        Ok(self.bytes_between(begin, end)?.into_iter().map(|byte| byte as i8).collect())
     }
 
-    fn bytes(&mut self, name: &str, shape: &[usize]) -> Result<Vec<u8>, ModelError> {
+    fn find(&self, name: &str, fits: impl Fn(&[usize]) -> bool, wanted: &str) -> Result<&Tensor, ModelError> {
         let Some(tensor) = self.tensors.get(name) else {
             return Err(ModelError::damaged(&self.path, format!("the tensor {name} is missing")));
         };
-        if tensor.shape != shape {
-            let reason = format!("{name} has the shape {:?} instead of {shape:?}", tensor.shape);
-            return Err(ModelError::damaged(&self.path, reason));
+        if !fits(&tensor.shape) {
+            return Err(ModelError::damaged(&self.path, format!("{name} has the shape {:?} instead of {wanted}", tensor.shape)));
         }
-        let mut bytes = vec![0u8; (tensor.end - tensor.begin) as usize];
-        self.file.seek(SeekFrom::Start(self.data_start + tensor.begin)).map_err(ModelError::io(&self.path))?;
+        Ok(tensor)
+    }
+
+    fn bytes_between(&mut self, begin: u64, end: u64) -> Result<Vec<u8>, ModelError> {
+        let mut bytes = vec![0u8; (end - begin) as usize];
+        self.file.seek(SeekFrom::Start(self.data_start + begin)).map_err(ModelError::io(&self.path))?;
         self.file.read_exact(&mut bytes).map_err(ModelError::io(&self.path))?;
         Ok(bytes)
+    }
+
+    fn numbers(&mut self, name: &str, dtype: Dtype, begin: u64, end: u64) -> Result<Vec<f32>, ModelError> {
+        if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
+            return Err(ModelError::unsupported(&self.path, format!("{name} is not f32, f16 or bf16")));
+        }
+        let bytes = self.bytes_between(begin, end)?;
+        let values: Vec<f32> = match dtype {
+            Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|raw| f32::from_le_bytes(*raw)).collect(),
+            Dtype::F16 => bytes.as_chunks::<2>().0.iter().map(|raw| f16::from_le_bytes(*raw).to_f32()).collect(),
+            _ => bytes.as_chunks::<2>().0.iter().map(|raw| bf16::from_le_bytes(*raw).to_f32()).collect(),
+        };
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(ModelError::damaged(&self.path, format!("{name} holds a number that is not finite")));
+        }
+        Ok(values)
     }
 }
 

@@ -1,11 +1,11 @@
-//! The shape of a Llama-family base, read from the `config.json` of transformers.
+//! The shape of a base: a Llama decoder and how it departs from plain Llama.
 
-use crate::ModelError;
-use crate::files::read_capped;
-use serde::Deserialize;
+use crate::files::{BaseFiles, read_capped};
+use crate::gguf::Gguf;
+use crate::{ModelError, RopeScaling, config_json, gguf_config};
 use std::path::Path;
 
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// The shape of a Llama decoder and the tokens that frame its text.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,26 +25,70 @@ pub struct LlamaConfig {
     /// The output head is the embedding.
     pub tied: bool,
     pub bos: Option<u32>,
+    /// The first of the tokens that end a text.
     pub eos: Option<u32>,
     pub pad: Option<u32>,
+    pub variant: Variant,
+}
+
+/// How a base departs from plain Llama; nothing by default.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Variant {
+    pub architecture: Architecture,
+    /// Queries, keys and values have a bias (Qwen2).
+    pub qkv_bias: bool,
+    /// Positions that a position sees, itself counted in (Mistral, Phi-3); `None` means all before it.
+    pub window: Option<usize>,
+    /// The first layers see everything, window or not.
+    pub full_layers: usize,
+    pub rope: RopeScaling,
+    /// Numbers at the start of each head that turn with the position; `None` means all.
+    pub rotary_dim: Option<usize>,
+}
+
+/// The families whose files are known. What differs in the arithmetic is said by the other fields of [`Variant`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Architecture {
+    /// Llama 2 and 3, SmolLM2, TinyLlama and the built-in story model.
+    #[default]
+    Llama,
+    Mistral,
+    Qwen2,
+    Phi3,
+}
+
+impl Architecture {
+    /// As `model_type` in transformers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Mistral => "mistral",
+            Self::Qwen2 => "qwen2",
+            Self::Phi3 => "phi3",
+        }
+    }
 }
 
 impl LlamaConfig {
-    /// Reads `config.json` of `dir`.
+    /// Reads the config of a base: `config.json` of a folder, or the metadata of a GGUF file.
     ///
     /// # Errors
     /// `Missing`, `Damaged` for what is not a config at all or has impossible sizes, `Unsupported` for another architecture,
-    /// scaled rope, biases or another activation: running those as plain Llama would give wrong text without any sign.
-    pub fn load(dir: &Path) -> Result<Self, ModelError> {
-        let path = dir.join("config.json");
-        Self::parse(&read_capped(&path, MAX_CONFIG_BYTES)?, &path)
+    /// an unknown rope scaling, other biases or another activation: running those as plain Llama would give wrong text without
+    /// any sign.
+    pub fn load(path: &Path) -> Result<Self, ModelError> {
+        match BaseFiles::find(path)? {
+            BaseFiles::Folder(folder) => {
+                let path = folder.join("config.json");
+                Self::parse(&read_capped(&path, MAX_CONFIG_BYTES)?, &path)
+            }
+            BaseFiles::Gguf(file) => gguf_config::config(&mut Gguf::open(&file)?),
+        }
     }
 
     /// Parses the bytes of a `config.json`; `path` is for the error only.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, ModelError> {
-        let raw: RawConfig = serde_json::from_slice(bytes).map_err(|error| ModelError::damaged(path, error.to_string()))?;
-        raw.refuse_unknown(path)?;
-        let config = raw.into_config();
+        let config = config_json::parse(bytes, path)?;
         config.check_sizes(path)?;
         Ok(config)
     }
@@ -59,16 +103,43 @@ impl LlamaConfig {
         self.kv_heads * self.head_dim
     }
 
+    /// Numbers of each head that turn with the position.
+    pub fn rotary_dim(&self) -> usize {
+        self.variant.rotary_dim.unwrap_or(self.head_dim)
+    }
+
+    /// The window of a layer, if it has one.
+    pub(crate) fn window(&self, layer: usize) -> Option<usize> {
+        self.variant.window.filter(|_| layer >= self.variant.full_layers)
+    }
+
+    /// What sets its arithmetic apart from plain Llama's, in words, if anything does.
+    pub fn beyond_plain_llama(&self) -> Option<&'static str> {
+        let Variant { qkv_bias, window, rope, rotary_dim, .. } = &self.variant;
+        if *qkv_bias {
+            Some("biases in its attention")
+        } else if window.is_some_and(|window| window < self.context) {
+            Some("a sliding window")
+        } else if *rope != RopeScaling::None {
+            Some("a scaled rope")
+        } else if rotary_dim.is_some_and(|width| width != self.head_dim) {
+            Some("heads that turn only in part")
+        } else {
+            None
+        }
+    }
+
     /// Numbers in the whole base.
     pub fn parameters(&self) -> usize {
         let attention = self.hidden * (2 * self.query_width() + 2 * self.kv_width());
-        let layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden;
+        let bias = if self.variant.qkv_bias { self.query_width() + 2 * self.kv_width() } else { 0 };
+        let layer = attention + bias + 3 * self.hidden * self.intermediate + 2 * self.hidden;
         let embeddings = self.vocab * self.hidden * if self.tied { 1 } else { 2 };
         self.layers * layer + embeddings + self.hidden
     }
 
     /// Caps far above every base that could run here, so that products of sizes cannot overflow.
-    fn check_sizes(&self, path: &Path) -> Result<(), ModelError> {
+    pub(crate) fn check_sizes(&self, path: &Path) -> Result<(), ModelError> {
         let caps = [
             ("hidden_size", self.hidden, 1 << 16),
             ("intermediate_size", self.intermediate, 1 << 18),
@@ -78,6 +149,8 @@ impl LlamaConfig {
             ("head_dim", self.head_dim, 1 << 10),
             ("vocab_size", self.vocab, 1 << 21),
             ("max_position_embeddings", self.context, 1 << 24),
+            ("the number of rotated dimensions", self.rotary_dim(), self.head_dim),
+            ("sliding_window", self.variant.window.unwrap_or(1), 1 << 24),
         ];
         if let Some((name, value, cap)) = caps.into_iter().find(|(_, value, cap)| *value == 0 || value > cap) {
             return Err(ModelError::damaged(path, format!("{name} is {value}, outside 1 to {cap}")));
@@ -86,114 +159,16 @@ impl LlamaConfig {
             let reason = format!("{} attention heads cannot share {} key heads", self.heads, self.kv_heads);
             return Err(ModelError::damaged(path, reason));
         }
-        if !self.head_dim.is_multiple_of(2) {
-            return Err(ModelError::damaged(path, format!("head_dim is {}, an odd number", self.head_dim)));
+        if !self.head_dim.is_multiple_of(2) || !self.rotary_dim().is_multiple_of(2) {
+            return Err(ModelError::damaged(path, format!("{} of {} is an odd number", self.rotary_dim(), self.head_dim)));
         }
         let sound = |value: f32| value.is_finite() && value > 0.0;
         if !sound(self.rope_theta) || !sound(self.rms_eps) {
             return Err(ModelError::damaged(path, "rope_theta and rms_norm_eps must be positive"));
         }
-        Ok(())
-    }
-}
-
-/// `config.json` as transformers 4 (flat `rope_theta`) and 5 (`rope_parameters`) write it.
-#[derive(Deserialize)]
-struct RawConfig {
-    model_type: Option<String>,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    vocab_size: usize,
-    max_position_embeddings: usize,
-    rope_theta: Option<f32>,
-    rope_parameters: Option<RawRope>,
-    rope_scaling: Option<RawRope>,
-    #[serde(default = "default_eps")]
-    rms_norm_eps: f32,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    #[serde(default)]
-    attention_bias: bool,
-    #[serde(default)]
-    mlp_bias: bool,
-    hidden_act: Option<String>,
-    sliding_window: Option<usize>,
-    bos_token_id: Option<TokenIds>,
-    eos_token_id: Option<TokenIds>,
-    pad_token_id: Option<TokenIds>,
-}
-
-/// Newer configs list several ids; the first one is the one that training used.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum TokenIds {
-    One(i64),
-    Many(Vec<i64>),
-}
-
-#[derive(Deserialize)]
-struct RawRope {
-    rope_theta: Option<f32>,
-    #[serde(alias = "type")]
-    rope_type: Option<String>,
-    partial_rotary_factor: Option<f32>,
-}
-
-fn default_eps() -> f32 {
-    1e-6
-}
-
-impl RawConfig {
-    fn refuse_unknown(&self, path: &Path) -> Result<(), ModelError> {
-        let refuse = |reason: String| Err(ModelError::unsupported(path, reason));
-        match self.model_type.as_deref() {
-            Some("llama") => {}
-            Some("mistral") if self.sliding_window.is_none() => {}
-            Some(other) => return refuse(format!("the architecture \"{other}\" is not known")),
-            None => return refuse("it names no model_type".to_owned()),
-        }
-        if self.attention_bias || self.mlp_bias {
-            return refuse("its layers have biases".to_owned());
-        }
-        if let Some(act) = self.hidden_act.as_deref().filter(|act| !matches!(*act, "silu" | "swish")) {
-            return refuse(format!("the activation \"{act}\" is not known"));
-        }
-        for rope in [&self.rope_parameters, &self.rope_scaling].into_iter().flatten() {
-            if let Some(kind) = rope.rope_type.as_deref().filter(|kind| *kind != "default") {
-                return refuse(format!("the rope scaling \"{kind}\" is not known"));
-            }
-            if rope.partial_rotary_factor.is_some_and(|factor| factor != 1.0) {
-                return refuse("it rotates only a part of each head".to_owned());
-            }
-        }
-        Ok(())
-    }
-
-    fn into_config(self) -> LlamaConfig {
-        let id = |ids: Option<TokenIds>| match ids {
-            Some(TokenIds::One(id)) => u32::try_from(id).ok(),
-            Some(TokenIds::Many(ids)) => ids.first().and_then(|id| u32::try_from(*id).ok()),
-            None => None,
-        };
-        LlamaConfig {
-            hidden: self.hidden_size,
-            intermediate: self.intermediate_size,
-            layers: self.num_hidden_layers,
-            heads: self.num_attention_heads,
-            kv_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
-            head_dim: self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1)),
-            vocab: self.vocab_size,
-            context: self.max_position_embeddings,
-            rope_theta: self.rope_parameters.and_then(|rope| rope.rope_theta).or(self.rope_theta).unwrap_or(10_000.0),
-            rms_eps: self.rms_norm_eps,
-            tied: self.tie_word_embeddings,
-            bos: id(self.bos_token_id),
-            eos: id(self.eos_token_id),
-            pad: id(self.pad_token_id),
+        match self.variant.rope.problem(self.rotary_dim()) {
+            Some(problem) => Err(ModelError::damaged(path, problem)),
+            None => Ok(()),
         }
     }
 }

@@ -4,7 +4,9 @@
 
 use crate::adapted::{Applied, Scratch, Site, WeightedLora};
 use crate::linear::{Input, Linear, Machine};
-use crate::weights::{DenseLayer, DenseWeights, WeightSource};
+use crate::rope::RopeTables;
+use crate::source::{Part, WeightSource};
+use crate::weights::{DenseLayer, DenseWeights};
 use crate::{LlamaConfig, ModelError, Precision, Projection};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -28,10 +30,28 @@ enum Embedding {
     F32(Vec<f32>),
 }
 
+impl Embedding {
+    fn zeroed(precision: Precision, count: usize) -> Self {
+        match precision {
+            Precision::Int8 => Self::F16(vec![f16::ZERO; count]),
+            Precision::F32 => Self::F32(vec![0.0; count]),
+        }
+    }
+
+    fn write(&mut self, first: usize, values: &[f32]) {
+        match self {
+            Self::F16(held) => held[first..first + values.len()].convert_from_f32_slice(values),
+            Self::F32(held) => held[first..first + values.len()].copy_from_slice(values),
+        }
+    }
+}
+
 struct Layer {
     attention_norm: Vec<f32>,
     /// Queries, keys and values, one below the other.
     qkv: Linear,
+    /// Of the same rows; empty for none.
+    qkv_bias: Vec<f32>,
     o: Linear,
     mlp_norm: Vec<f32>,
     /// Gate above up.
@@ -61,13 +81,13 @@ pub(crate) struct Row<'a> {
     pub log_weight: f32,
     /// Index of the adapter that changes the weights for this row.
     pub adapter: Option<usize>,
+    /// What the angles of its text depend on besides the position; see [`crate::RopeScaling`].
+    pub stretch: usize,
 }
 
 /// Memory of a forward pass, used again and again.
 pub(crate) struct Workspace {
-    /// Cosines and sines of each position, `[positions, head_dim / 2]`, grown as needed.
-    cos: Vec<f32>,
-    sin: Vec<f32>,
+    ropes: RopeTables,
     /// The residual stream, `[rows, hidden]`.
     x: Vec<f32>,
     qkv: Vec<f32>,
@@ -81,28 +101,17 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     pub fn new() -> Self {
-        let (cos, sin, x, qkv) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (input, adapted) = (Input::default(), Scratch::default());
-        Self { cos, sin, x, qkv, attended: Vec::new(), gate_up: Vec::new(), input, adapted, logits: Vec::new() }
+        let (x, qkv, attended, gate_up, logits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { ropes: RopeTables::default(), x, qkv, attended, gate_up, input: Input::default(), adapted: Scratch::default(), logits }
     }
 
     pub fn bytes(&self) -> usize {
-        let held = [&self.cos, &self.sin, &self.x, &self.qkv, &self.attended, &self.gate_up, &self.logits];
-        held.iter().map(|buffer| 4 * buffer.capacity()).sum::<usize>() + self.adapted.bytes()
+        let held = [&self.x, &self.qkv, &self.attended, &self.gate_up, &self.logits];
+        held.iter().map(|buffer| 4 * buffer.capacity()).sum::<usize>() + self.ropes.bytes() + self.adapted.bytes()
     }
 
     fn prepare(&mut self, config: &LlamaConfig, rows: &[Row]) {
-        let half = config.head_dim / 2;
-        let positions = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
-        for position in self.cos.len() / half..positions {
-            for index in 0..half {
-                // In f64: at position 8,000 an f32 angle would be off by more than f16 keys are.
-                let frequency = f64::from(config.rope_theta).powf(-2.0 * index as f64 / config.head_dim as f64);
-                let angle = position as f64 * frequency;
-                self.cos.push(angle.cos() as f32);
-                self.sin.push(angle.sin() as f32);
-            }
-        }
+        self.ropes.prepare(config, rows.iter().map(|row| (row.stretch, row.position)));
         self.x.resize(rows.len() * config.hidden, 0.0);
         self.qkv.resize(rows.len() * (config.query_width() + 2 * config.kv_width()), 0.0);
         self.attended.resize(rows.len() * config.query_width(), 0.0);
@@ -111,35 +120,32 @@ impl Workspace {
 }
 
 impl Decoder {
-    /// Packs weights layer by layer, so that only one layer is held as f32 at a time.
+    /// Packs weights piece by piece, so that little is held as f32 at a time.
     pub fn read(source: &mut WeightSource, precision: Precision) -> Result<Self, ModelError> {
         let config = source.config.clone();
-        let layers = (0..config.layers).map(|index| Ok(Layer::pack(&source.layer(index)?, &config, precision)));
-        let layers = layers.collect::<Result<_, ModelError>>()?;
-        let (embedding, norm, head) = (source.embedding()?, source.norm()?, source.head()?);
-        Ok(Self::assemble(config, layers, embedding, norm, head, precision))
+        let LlamaConfig { vocab, hidden, .. } = config;
+        let mut embedding = Embedding::zeroed(precision, vocab * hidden);
+        let mut head = Linear::zeroed(precision, vocab, hidden);
+        source.pieces(Part::Embedding, &mut |first, values| {
+            embedding.write(first * hidden, values);
+            if config.tied {
+                head.write_rows(first, values);
+            }
+        })?;
+        if !config.tied {
+            source.pieces(Part::Head, &mut |first, values| head.write_rows(first, values))?;
+        }
+        let layers = (0..config.layers).map(|index| Layer::read(source, index, precision)).collect::<Result<_, _>>()?;
+        Ok(Self { config, embedding, layers, norm: source.read(Part::Norm)?, head })
     }
 
     pub fn from_dense(weights: DenseWeights, precision: Precision) -> Self {
         let DenseWeights { config, embedding, layers, norm, head } = weights;
         let layers = layers.iter().map(|layer| Layer::pack(layer, &config, precision)).collect();
-        Self::assemble(config, layers, embedding, norm, head, precision)
-    }
-
-    fn assemble(
-        config: LlamaConfig,
-        layers: Vec<Layer>,
-        embedding: Vec<f32>,
-        norm: Vec<f32>,
-        head: Option<Vec<f32>>,
-        precision: Precision,
-    ) -> Self {
         let head = Linear::new(precision, config.hidden, &[head.as_deref().unwrap_or(&embedding)]);
-        let embedding = match precision {
-            Precision::Int8 => Embedding::F16(embedding.iter().map(|value| f16::from_f32(*value)).collect()),
-            Precision::F32 => Embedding::F32(embedding),
-        };
-        Self { config, embedding, layers, norm, head }
+        let mut held = Embedding::zeroed(precision, embedding.len());
+        held.write(0, &embedding);
+        Self { config, embedding: held, layers, norm, head }
     }
 
     pub fn bytes(&self) -> usize {
@@ -190,11 +196,12 @@ impl Decoder {
             work.input.fill(machine, rows.len(), hidden, &normed);
             layer.qkv.apply(machine, &work.input, &mut work.qkv, Output::Replace);
             work.adapted.apply(machine, adapters, index, Site::Qkv, Output::Replace, &normed, &mut work.qkv, width);
-            let (cos, sin, half) = (&work.cos, &work.sin, head_dim / 2);
+            let ropes = &work.ropes;
             machine.pool.rows(&mut work.qkv, width, &|row, qkv| {
-                let at = rows[row].position * half;
+                qkv.iter_mut().zip(&layer.qkv_bias).for_each(|(value, bias)| *value += bias);
+                let (cos, sin) = ropes.at(rows[row].stretch, rows[row].position);
                 for head in qkv[..queries + keys].chunks_exact_mut(head_dim) {
-                    rope(head, &cos[at..at + half], &sin[at..at + half]);
+                    rope(&mut head[..2 * cos.len()], cos, sin);
                 }
             });
             for (row, qkv) in rows.iter().zip(work.qkv.chunks_exact(width)) {
@@ -204,7 +211,7 @@ impl Decoder {
                 };
                 slot.write(machine.isa, index, position, &qkv[queries..queries + keys], &qkv[queries + keys..]);
             }
-            let seen: Vec<AttentionRow> = rows.iter().map(|row| row.seen(prefixes, own)).collect();
+            let seen: Vec<AttentionRow> = rows.iter().map(|row| row.seen(prefixes, own, self.config.window(index))).collect();
             attend(machine.isa, &machine.pool, index, &seen, heads, &work.qkv, width, &mut work.attended);
             let attended = &work.attended;
             let heads_of = |row: usize, out: &mut [f32]| out.copy_from_slice(&attended[row * queries..][..queries]);
@@ -253,14 +260,15 @@ impl Decoder {
 }
 
 impl Row<'_> {
-    fn seen<'s>(&self, prefixes: &'s [KvSlot], own: &'s [KvSlot]) -> AttentionRow<'s> {
+    fn seen<'s>(&self, prefixes: &'s [KvSlot], own: &'s [KvSlot], window: Option<usize>) -> AttentionRow<'s> {
         let (prefix_length, own) = match self.own {
             None => (self.position + 1, None),
             Some((slot, prefix_length)) => (prefix_length, Some((&own[slot], self.position + 1 - prefix_length))),
         };
         // The weighted positions themselves see each other as trained; only the text behind them is held back or pushed.
         let weighted = if self.position < self.weighted { 0 } else { self.weighted };
-        AttentionRow { prefix: &prefixes[self.prefix], prefix_length, own, weighted, log_weight: self.log_weight }
+        let first = window.map_or(0, |window| (self.position + 1).saturating_sub(window));
+        AttentionRow { prefix: &prefixes[self.prefix], prefix_length, own, first, weighted, log_weight: self.log_weight }
     }
 }
 
@@ -269,11 +277,34 @@ impl Layer {
         Self {
             attention_norm: dense.attention_norm.clone(),
             qkv: Linear::new(precision, config.hidden, &[&dense.q, &dense.k, &dense.v]),
+            qkv_bias: dense.qkv_bias.clone(),
             o: Linear::new(precision, config.query_width(), &[&dense.o]),
             mlp_norm: dense.mlp_norm.clone(),
             gate_up: Linear::new(precision, config.hidden, &[&dense.gate, &dense.up]),
             down: Linear::new(precision, config.intermediate, &[&dense.down]),
         }
+    }
+
+    fn read(source: &mut WeightSource, index: usize, precision: Precision) -> Result<Self, ModelError> {
+        let mut stacked = |parts: &[Part]| {
+            let (cols, rows) = (source.size(parts[0]).1, parts.iter().map(|part| source.size(*part).0).sum());
+            let mut linear = Linear::zeroed(precision, rows, cols);
+            let mut above = 0;
+            for part in parts {
+                source.pieces(*part, &mut |first, values| linear.write_rows(above + first, values))?;
+                above += source.size(*part).0;
+            }
+            Ok::<_, ModelError>(linear)
+        };
+        let qkv = stacked(&[Part::Q(index), Part::K(index), Part::V(index)])?;
+        let gate_up = stacked(&[Part::Gate(index), Part::Up(index)])?;
+        let (o, down) = (stacked(&[Part::O(index)])?, stacked(&[Part::Down(index)])?);
+        let bias = match source.config.variant.qkv_bias {
+            true => [source.read(Part::QBias(index))?, source.read(Part::KBias(index))?, source.read(Part::VBias(index))?].concat(),
+            false => Vec::new(),
+        };
+        let (attention_norm, mlp_norm) = (source.read(Part::AttentionNorm(index))?, source.read(Part::MlpNorm(index))?);
+        Ok(Self { attention_norm, qkv, qkv_bias: bias, o, mlp_norm, gate_up, down })
     }
 
     fn bytes(&self) -> usize {

@@ -23,6 +23,9 @@ pub enum ModelError {
     SoftPromptWidth { found: usize, expected: usize },
     #[error("{part} has the size {found}; this base needs {expected}.")]
     AdapterShape { part: String, found: usize, expected: usize },
+    /// The base's own template does not take this conversation.
+    #[error("The conversation cannot be written in this base's format: {reason}.")]
+    Chat { reason: String },
     #[error("The request cannot be used: {reason}.")]
     InvalidRequest { reason: &'static str },
 }
@@ -52,20 +55,22 @@ impl ModelError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorCode::DiskFull,
             Self::Io { .. } => ErrorCode::Storage,
             Self::ContextExceeded { .. } => ErrorCode::TooLarge,
-            Self::Unsupported { .. } | Self::SoftPromptWidth { .. } | Self::AdapterShape { .. } | Self::InvalidRequest { .. } => {
-                ErrorCode::InvalidInput
-            }
+            Self::Unsupported { .. }
+            | Self::SoftPromptWidth { .. }
+            | Self::AdapterShape { .. }
+            | Self::Chat { .. }
+            | Self::InvalidRequest { .. } => ErrorCode::InvalidInput,
         }
     }
 
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Missing { .. } | Self::Damaged { .. } => Some("Install the base again, or choose another one."),
-            Self::Unsupported { .. } => Some("Choose a base of the Llama family in safetensors format."),
+            Self::Unsupported { .. } => Some("Choose a base of the Llama family (Llama, Mistral, Qwen2, Phi-3) as safetensors or GGUF."),
             Self::Io { .. } => Some("Check that the folder exists, is not full, and may be read and written."),
             Self::ContextExceeded { .. } => Some("Shorten the prompt."),
             Self::SoftPromptWidth { .. } | Self::AdapterShape { .. } => Some("Choose an adapter that was trained on this base."),
-            Self::InvalidRequest { .. } => None,
+            Self::Chat { .. } | Self::InvalidRequest { .. } => None,
         }
     }
 }

@@ -6,9 +6,44 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
+/// Where a base's files are.
+pub(crate) enum BaseFiles {
+    /// `config.json`, `tokenizer.json` and safetensors.
+    Folder(PathBuf),
+    /// One file with everything in it.
+    Gguf(PathBuf),
+}
+
+impl BaseFiles {
+    /// What a path means: a GGUF file, a folder with `config.json`, or a folder that holds one GGUF file.
+    ///
+    /// # Errors
+    /// `Missing`, `Io`; `Unsupported` for any other file, told by its first bytes.
+    pub fn find(path: &Path) -> Result<Self, ModelError> {
+        if path.is_file() {
+            let mut start = [0u8; 4];
+            // A file too short for that is no GGUF file.
+            let read = File::open(path).map_err(ModelError::io(path))?.read_exact(&mut start);
+            return match read.is_ok() && &start == b"GGUF" {
+                true => Ok(Self::Gguf(path.to_owned())),
+                false => Err(ModelError::unsupported(path, "it is neither a GGUF file nor a folder with config.json")),
+            };
+        }
+        if !path.join("config.json").exists() {
+            let entries = fs::read_dir(path).map_err(ModelError::io(path))?;
+            let files = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+            let mut models = files.filter(|file| file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")));
+            if let (Some(only), None) = (models.next(), models.next()) {
+                return Self::find(&only);
+            }
+        }
+        Ok(Self::Folder(path.to_owned()))
+    }
+}
 
 /// Reads a whole file of at most `cap` bytes.
 pub(crate) fn read_capped(path: &Path, cap: u64) -> Result<Vec<u8>, ModelError> {

@@ -164,6 +164,7 @@ struct Live<'a> {
     prefix_length: usize,
     /// Index among the adapters of this request.
     adapter: Option<usize>,
+    stretch: usize,
     soft_tokens: usize,
     log_weight: f32,
     limit: usize,
@@ -241,7 +242,7 @@ fn read_prompts<'a>(
     let mut read: Vec<(PrefixKey, usize)> = Vec::new();
     let mut live = Vec::with_capacity(request.members.len());
     for (candidate, member) in request.members.iter().enumerate() {
-        let key = PrefixKey::new(&member.adapters());
+        let key = PrefixKey::new(&member.adapters(), &decoder.config, request.prompt.len().saturating_add(request.max_tokens));
         let prefix_length = key.soft_tokens() + request.prompt.len();
         let prefix = match read.iter().find(|(known, _)| *known == key) {
             Some((_, prefix)) => *prefix,
@@ -265,6 +266,7 @@ fn read_prompts<'a>(
             prefix,
             prefix_length,
             adapter,
+            stretch: key.stretch(),
             soft_tokens: key.soft_tokens(),
             log_weight: key.log_weight(),
             limit: request.max_tokens.min(decoder.config.context - prefix_length),
@@ -312,6 +314,6 @@ impl Live<'_> {
         let position = self.prefix_length + self.done.token_ids.len() - 1;
         let own = Some((self.candidate, self.prefix_length));
         let (prefix, weighted, log_weight) = (self.prefix, self.soft_tokens, self.log_weight);
-        Some(Row { item: Item::Token(token), position, prefix, own, weighted, log_weight, adapter: self.adapter })
+        Some(Row { item: Item::Token(token), position, prefix, own, weighted, log_weight, adapter: self.adapter, stretch: self.stretch })
     }
 }

@@ -1,11 +1,14 @@
 //! A loaded base that writes and scores text.
 
 use crate::decoder::Decoder;
+use crate::files::BaseFiles;
 use crate::generate::{self, Adapters, Completion, Generate, TokenEvent};
 use crate::linear::Machine;
 use crate::session::{PrefixKey, Session, Wanted};
-use crate::weights::WeightSource;
-use crate::{DenseWeights, LlamaConfig, ModelError, Precision, SoftPrompt, Tokenizer, files};
+use crate::source::WeightSource;
+use crate::{
+    ChatMessage, ChatTemplate, DenseWeights, LlamaConfig, ModelError, Precision, SoftPrompt, Tokenizer, config_json, files, gguf_tokenizer,
+};
 use kernels::elementwise::{largest, sum_exp};
 use kernels::isa::Isa;
 use kernels::pool::Pool;
@@ -37,6 +40,9 @@ impl LoadOptions {
 pub struct LanguageModel {
     decoder: Decoder,
     tokenizer: Tokenizer,
+    chat: Option<ChatTemplate>,
+    /// Tokens that end a text.
+    ends: Vec<u32>,
     machine: Machine,
     session: Mutex<Session>,
     /// Written at the end of each call, so that asking does not wait for a generation.
@@ -44,28 +50,31 @@ pub struct LanguageModel {
 }
 
 impl LanguageModel {
-    /// Loads a base in int8 from a folder with `config.json`, `model.safetensors` and `tokenizer.json`.
+    /// Loads a base from a GGUF file, a folder that holds one, or a folder with `config.json`, `tokenizer.json` and safetensors
+    /// (one file, or several with `model.safetensors.index.json`).
     ///
-    /// Where `model.json` is there, each file it names must have the size and SHA-256 it gives.
+    /// Where `model.json` is there, each file it names must have the size and SHA-256 it gives. Weights are packed piece by
+    /// piece while they are read.
     ///
     /// # Errors
     /// `Missing`, `Damaged`, `Unsupported` or `Io`, each with the file it is about.
-    pub fn load(dir: &Path, threads: usize) -> Result<Self, ModelError> {
-        Self::load_with(dir, &LoadOptions::new(threads))
-    }
-
-    /// [`LanguageModel::load`] with a choice of precision and instructions.
-    pub fn load_with(dir: &Path, options: &LoadOptions) -> Result<Self, ModelError> {
-        files::verify_manifest(dir)?;
-        let mut source = WeightSource::open(dir)?;
-        check_shape(&source.config, &dir.join("config.json"))?;
-        let tokenizer = Tokenizer::load(dir)?;
-        if tokenizer.vocab() > source.config.vocab {
-            let reason = format!("it has {} tokens, but the base has {}", tokenizer.vocab(), source.config.vocab);
-            return Err(ModelError::damaged(&dir.join("tokenizer.json"), reason));
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Self, ModelError> {
+        if let BaseFiles::Folder(folder) = BaseFiles::find(path)? {
+            files::verify_manifest(&folder)?;
+        }
+        let mut source = WeightSource::open(path)?;
+        check_shape(&source.config, source.path())?;
+        let (tokenizer, chat, ends) = match source.gguf() {
+            Some(file) => (gguf_tokenizer::tokenizer(file)?, ChatTemplate::from_gguf(file), gguf_tokenizer::end_tokens(file)),
+            None => (Tokenizer::load(path)?, ChatTemplate::load(path)?, config_json::end_tokens(path)?),
+        };
+        // A base may have more rows than tokens, for the sake of round sizes, but every token needs its row.
+        if tokenizer.ids() > source.config.vocab {
+            let reason = format!("its tokenizer has ids up to {}, but the base has {} tokens", tokenizer.ids(), source.config.vocab);
+            return Err(ModelError::damaged(source.path(), reason));
         }
         let decoder = Decoder::read(&mut source, options.precision)?;
-        Ok(Self::assemble(decoder, tokenizer, options))
+        Ok(Self { chat, ends, ..Self::assemble(decoder, tokenizer, options) })
     }
 
     /// Packs weights that are in memory already.
@@ -83,6 +92,38 @@ impl LanguageModel {
 
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// The tokens that end a text, of which the base's files may name several; for [`Generate::stop`].
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// Whether the base comes with a template for conversations.
+    pub fn chats(&self) -> bool {
+        self.chat.is_some()
+    }
+
+    /// The tokens of a conversation in the base's own format, up to where it is to answer.
+    ///
+    /// Special tokens that are written out in a message are taken out of it, so that a message cannot pose as another turn.
+    ///
+    /// # Errors
+    /// `Chat` for a base without a template or a conversation that it refuses, `Damaged` when the template is wrong.
+    pub fn chat_prompt(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, ModelError> {
+        Ok(self.tokenizer.encode(&self.chat_text(messages)?))
+    }
+
+    /// The text of [`LanguageModel::chat_prompt`].
+    ///
+    /// # Errors
+    /// As [`LanguageModel::chat_prompt`].
+    pub fn chat_text(&self, messages: &[ChatMessage]) -> Result<String, ModelError> {
+        let Some(template) = &self.chat else {
+            return Err(ModelError::Chat { reason: "the base has no chat template".to_owned() });
+        };
+        let plain = |message: &ChatMessage| ChatMessage::new(message.role, self.tokenizer.without_special(&message.content));
+        template.render(&messages.iter().map(plain).collect::<Vec<_>>())
     }
 
     /// Bytes of weights, caches and work space, without the tokenizer.
@@ -162,7 +203,7 @@ impl LanguageModel {
     /// Reads a text and gives the logits behind its `first`-th token (counted from 1) and each one after it.
     fn read(&self, adapters: &Adapters, tokens: &[u32], first: usize, take: &mut dyn FnMut(&[f32])) -> Result<(), ModelError> {
         adapters.check(self.config())?;
-        let key = PrefixKey::new(adapters);
+        let key = PrefixKey::new(adapters, self.config(), tokens.len());
         let soft_tokens = key.soft_tokens();
         if first == 0 {
             return Err(ModelError::InvalidRequest { reason: "there is nothing before the first token to score" });
@@ -179,7 +220,9 @@ impl LanguageModel {
 
     fn assemble(decoder: Decoder, tokenizer: Tokenizer, options: &LoadOptions) -> Self {
         let machine = Machine { isa: options.isa, pool: Pool::new(options.threads), precision: options.precision };
-        Self { decoder, tokenizer, machine, session: Mutex::new(Session::new()), session_bytes: AtomicUsize::new(0) }
+        let ends = decoder.config.eos.into_iter().collect();
+        let (session, session_bytes) = (Mutex::new(Session::new()), AtomicUsize::new(0));
+        Self { decoder, tokenizer, chat: None, ends, machine, session, session_bytes }
     }
 
     /// Waits for the session; `None` when cancelled while waiting.

@@ -40,6 +40,22 @@ impl Linear {
         }
     }
 
+    /// A matrix of zeros, to be written piece by piece.
+    pub fn zeroed(precision: Precision, rows: usize, cols: usize) -> Self {
+        match precision {
+            Precision::Int8 => Self::Packed(PackedMatrix::zeroed(rows, cols)),
+            Precision::F32 => Self::Dense { cols, weights: vec![0.0; rows * cols] },
+        }
+    }
+
+    /// Replaces whole rows from `first` on.
+    pub fn write_rows(&mut self, first: usize, values: &[f32]) {
+        match self {
+            Self::Packed(matrix) => matrix.write_rows(first, values),
+            Self::Dense { cols, weights } => weights[first * *cols..][..values.len()].copy_from_slice(values),
+        }
+    }
+
     pub fn bytes(&self) -> usize {
         match self {
             Self::Packed(matrix) => matrix.bytes(),

@@ -1,10 +1,10 @@
 //! What a loaded base keeps between calls: prompts that it has read, and memory to work in.
 
-use crate::SoftPrompt;
 use crate::adapted::{Applied, WeightedLora};
 use crate::decoder::{Decoder, Item, Row, Workspace};
 use crate::generate::Adapters;
 use crate::linear::Machine;
+use crate::{LlamaConfig, SoftPrompt};
 use kernels::attention::KvSlot;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +35,8 @@ pub(crate) struct PrefixKey {
     soft_prompt: Option<Arc<SoftPrompt>>,
     strength: f32,
     lora: Option<WeightedLora>,
+    /// Keys that were turned by other angles are of no use.
+    stretch: usize,
 }
 
 struct Prefix {
@@ -53,15 +55,23 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl PrefixKey {
-    /// At strength 0 an adapter is left out, so that the plain base's prefix serves.
-    pub fn new(adapters: &Adapters) -> Self {
+    /// At strength 0 an adapter is left out, so that the plain base's prefix serves. `tokens` is the longest that the text can
+    /// become, without a soft prompt.
+    pub fn new(adapters: &Adapters, config: &LlamaConfig, tokens: usize) -> Self {
         let soft_prompt = adapters.soft_prompt.clone().filter(|_| adapters.strength > 0.0);
         let strength = if soft_prompt.is_some() { adapters.strength } else { 1.0 };
-        Self { soft_prompt, strength, lora: adapters.lora.clone().filter(|lora| lora.strength > 0.0) }
+        let soft_tokens = soft_prompt.as_ref().map_or(0, |soft| soft.tokens);
+        let stretch = config.variant.rope.stretch(soft_tokens.saturating_add(tokens).min(config.context));
+        Self { soft_prompt, strength, lora: adapters.lora.clone().filter(|lora| lora.strength > 0.0), stretch }
     }
 
     pub fn lora(&self) -> Option<&WeightedLora> {
         self.lora.as_ref()
+    }
+
+    /// What the angles of the text depend on.
+    pub fn stretch(&self) -> usize {
+        self.stretch
     }
 
     /// Positions that the soft prompt takes.
@@ -128,7 +138,7 @@ impl Session {
         mut wanted: Wanted,
     ) -> Option<usize> {
         let soft = key.soft_prompt.clone();
-        let (soft_tokens, log_weight) = (key.soft_tokens(), key.log_weight());
+        let (soft_tokens, log_weight, stretch) = (key.soft_tokens(), key.log_weight(), key.stretch());
         let total = soft_tokens + tokens.len();
         let adapters: Vec<Arc<Applied>> = key.lora().map(|lora| self.applied(decoder, machine, lora)).into_iter().collect();
         let adapter = (!adapters.is_empty()).then_some(0);
@@ -158,7 +168,7 @@ impl Session {
                     // Without a soft prompt no position lies before the tokens.
                     (None, None) => Item::Token(0),
                 };
-                Row { item, position, prefix: index, own: None, weighted: soft_tokens, log_weight, adapter }
+                Row { item, position, prefix: index, own: None, weighted: soft_tokens, log_weight, adapter, stretch }
             };
             let rows: Vec<Row> = (next..end).map(row).collect();
             decoder.forward(machine, &mut self.work, &mut self.prefix_slots, &mut [], &adapters, &rows);

@@ -19,21 +19,34 @@ impl Tokenizer {
     /// `Missing`, `Io`, or `Damaged` when it cannot be parsed.
     pub fn load(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join("tokenizer.json");
-        let bytes = read_capped(&path, MAX_TOKENIZER_BYTES)?;
+        Self::parse(&read_capped(&path, MAX_TOKENIZER_BYTES)?, &path)
+    }
+
+    /// Parses the bytes of a `tokenizer.json`; `path` is for the error only.
+    pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Self, ModelError> {
         // The parser panics on some crafted files (tokenizers 0.23); that must not take the program along.
-        let parsed = catch_unwind(AssertUnwindSafe(|| tokenizers::Tokenizer::from_bytes(&bytes)));
+        let parsed = catch_unwind(AssertUnwindSafe(|| tokenizers::Tokenizer::from_bytes(bytes)));
         match parsed {
             Ok(Ok(inner)) => Ok(Self { inner }),
-            Ok(Err(error)) => Err(ModelError::damaged(&path, error.to_string())),
-            Err(_) => Err(ModelError::damaged(&path, "its parser gave up")),
+            Ok(Err(error)) => Err(ModelError::damaged(path, error.to_string())),
+            Err(_) => Err(ModelError::damaged(path, "its parser gave up")),
         }
+    }
+
+    /// Tokens of a text as the base expects a text to begin: with its special token for that, if it has one.
+    pub fn encode_start(&self, text: &str) -> Vec<u32> {
+        self.tokens(text, true)
     }
 
     /// Tokens of a text; special tokens written out in it are recognised, none are added.
     ///
     /// A text that the tokenizer cannot encode (none is known for byte-level ones) gives no tokens.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        let encoded = catch_unwind(AssertUnwindSafe(|| self.inner.encode_fast(text, false)));
+        self.tokens(text, false)
+    }
+
+    fn tokens(&self, text: &str, framed: bool) -> Vec<u32> {
+        let encoded = catch_unwind(AssertUnwindSafe(|| self.inner.encode_fast(text, framed)));
         match encoded {
             Ok(Ok(encoding)) => encoding.get_ids().to_vec(),
             _ => Vec::new(),
@@ -50,9 +63,26 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// A text without special tokens that are written out in it.
+    pub fn without_special(&self, text: &str) -> String {
+        let special: Vec<String> =
+            self.inner.get_added_tokens_decoder().into_values().filter(|token| token.special).map(|token| token.content).collect();
+        let mut plain = text.to_owned();
+        // Taking one out can join the halves of another, hence until none is left.
+        while let Some(token) = special.iter().find(|token| !token.is_empty() && plain.contains(token.as_str())) {
+            plain = plain.replace(token.as_str(), "");
+        }
+        plain
+    }
+
     /// Number of tokens, added ones included.
     pub fn vocab(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// One more than the highest id, which may be more than [`Tokenizer::vocab`] where ids have gaps.
+    pub fn ids(&self) -> usize {
+        self.inner.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1)
     }
 
     /// A decoder for one growing text.

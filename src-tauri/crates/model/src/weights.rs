@@ -1,6 +1,7 @@
 //! The weights of a base as plain f32, for training and as the source of packed ones.
 
-use crate::checkpoint::Checkpoint;
+use crate::files::BaseFiles;
+use crate::source::{Part, WeightSource};
 use crate::{LlamaConfig, ModelError, files};
 use std::path::Path;
 
@@ -28,6 +29,8 @@ pub struct DenseLayer {
     pub k: Vec<f32>,
     /// `[kv_heads * head_dim, hidden]`.
     pub v: Vec<f32>,
+    /// `[heads * head_dim + 2 * kv_heads * head_dim]`: of queries, then keys, then values; empty where the base has none.
+    pub qkv_bias: Vec<f32>,
     /// `[hidden, heads * head_dim]`.
     pub o: Vec<f32>,
     /// `[hidden]`.
@@ -41,71 +44,38 @@ pub struct DenseLayer {
 }
 
 impl DenseWeights {
-    /// Loads `config.json` and `model.safetensors` (f32, f16 or bf16) of `dir`, after `model.json` where there is one.
+    /// Loads a base from a folder (after `model.json` where there is one) or a GGUF file, whatever its numbers are held in.
     ///
     /// # Errors
     /// `Missing`, `Damaged`, `Unsupported` or `Io`, each with the file it is about.
-    pub fn load(dir: &Path) -> Result<Self, ModelError> {
-        files::verify_manifest(dir)?;
-        let mut source = WeightSource::open(dir)?;
-        let layers = (0..source.config.layers).map(|index| source.layer(index)).collect::<Result<_, _>>()?;
-        Ok(Self { embedding: source.embedding()?, layers, norm: source.norm()?, head: source.head()?, config: source.config })
+    pub fn load(path: &Path) -> Result<Self, ModelError> {
+        if let BaseFiles::Folder(folder) = BaseFiles::find(path)? {
+            files::verify_manifest(&folder)?;
+        }
+        let mut source = WeightSource::open(path)?;
+        let layers = (0..source.config.layers).map(|index| DenseLayer::read(&mut source, index)).collect::<Result<_, _>>()?;
+        let head = if source.config.tied { None } else { Some(source.read(Part::Head)?) };
+        Ok(Self { embedding: source.read(Part::Embedding)?, layers, norm: source.read(Part::Norm)?, head, config: source.config })
     }
 }
 
-/// Reads a base part by part, so that a packed base never holds all of its f32 weights at once.
-pub(crate) struct WeightSource {
-    pub config: LlamaConfig,
-    checkpoint: Checkpoint,
-}
-
-impl WeightSource {
-    pub fn open(dir: &Path) -> Result<Self, ModelError> {
-        let config = LlamaConfig::load(dir)?;
-        let path = dir.join("model.safetensors");
-        if !path.exists() && dir.join("model.safetensors.index.json").exists() {
-            return Err(ModelError::unsupported(&path, "its weights are split over several files"));
-        }
-        let checkpoint = Checkpoint::open(&path)?;
-        // Checked before anything is allocated: config.json could claim far more layers than there are.
-        let last = format!("model.layers.{}.input_layernorm.weight", config.layers - 1);
-        let beyond = format!("model.layers.{}.input_layernorm.weight", config.layers);
-        if !checkpoint.contains(&last) || checkpoint.contains(&beyond) {
-            let reason = format!("it does not hold the {} layers that config.json names", config.layers);
-            return Err(ModelError::damaged(&path, reason));
-        }
-        Ok(Self { config, checkpoint })
-    }
-
-    pub fn embedding(&mut self) -> Result<Vec<f32>, ModelError> {
-        self.checkpoint.read("model.embed_tokens.weight", &[self.config.vocab, self.config.hidden])
-    }
-
-    pub fn norm(&mut self) -> Result<Vec<f32>, ModelError> {
-        self.checkpoint.read("model.norm.weight", &[self.config.hidden])
-    }
-
-    pub fn head(&mut self) -> Result<Option<Vec<f32>>, ModelError> {
-        if self.config.tied {
-            return Ok(None);
-        }
-        self.checkpoint.read("lm_head.weight", &[self.config.vocab, self.config.hidden]).map(Some)
-    }
-
-    pub fn layer(&mut self, index: usize) -> Result<DenseLayer, ModelError> {
-        let LlamaConfig { hidden, intermediate, .. } = self.config;
-        let (queries, keys) = (self.config.query_width(), self.config.kv_width());
-        let mut read = |part: &str, shape: &[usize]| self.checkpoint.read(&format!("model.layers.{index}.{part}.weight"), shape);
-        Ok(DenseLayer {
-            attention_norm: read("input_layernorm", &[hidden])?,
-            q: read("self_attn.q_proj", &[queries, hidden])?,
-            k: read("self_attn.k_proj", &[keys, hidden])?,
-            v: read("self_attn.v_proj", &[keys, hidden])?,
-            o: read("self_attn.o_proj", &[hidden, queries])?,
-            mlp_norm: read("post_attention_layernorm", &[hidden])?,
-            gate: read("mlp.gate_proj", &[intermediate, hidden])?,
-            up: read("mlp.up_proj", &[intermediate, hidden])?,
-            down: read("mlp.down_proj", &[hidden, intermediate])?,
+impl DenseLayer {
+    fn read(source: &mut WeightSource, index: usize) -> Result<Self, ModelError> {
+        let bias = match source.config.variant.qkv_bias {
+            true => [source.read(Part::QBias(index))?, source.read(Part::KBias(index))?, source.read(Part::VBias(index))?].concat(),
+            false => Vec::new(),
+        };
+        Ok(Self {
+            attention_norm: source.read(Part::AttentionNorm(index))?,
+            q: source.read(Part::Q(index))?,
+            k: source.read(Part::K(index))?,
+            v: source.read(Part::V(index))?,
+            qkv_bias: bias,
+            o: source.read(Part::O(index))?,
+            mlp_norm: source.read(Part::MlpNorm(index))?,
+            gate: source.read(Part::Gate(index))?,
+            up: source.read(Part::Up(index))?,
+            down: source.read(Part::Down(index))?,
         })
     }
 }

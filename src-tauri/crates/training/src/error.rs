@@ -16,6 +16,9 @@ pub enum TrainError {
     Example { split: Split, index: usize, problem: String },
     #[error("the base cannot be trained: {tensor} holds {found} numbers, expected {expected}")]
     Base { tensor: String, found: usize, expected: usize },
+    /// Training it as plain Llama would teach another base than the one that writes.
+    #[error("the base cannot be trained yet: it has {part}")]
+    Unsupported { part: &'static str },
     #[error("{tensor} received no gradient in the first step: the base does not let any through")]
     NoGradient { tensor: String },
     /// The loss, a gradient or a weight became infinite or not a number.
@@ -53,7 +56,7 @@ impl TrainError {
 
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Config { .. } | Self::Example { .. } => ErrorCode::InvalidInput,
+            Self::Config { .. } | Self::Example { .. } | Self::Unsupported { .. } => ErrorCode::InvalidInput,
             Self::NoExamples => ErrorCode::NotReady,
             Self::Base { .. } | Self::NoGradient { .. } => ErrorCode::ModelDamaged,
             Self::NotFinite { .. } | Self::Encoding { .. } | Self::Threads(_) => ErrorCode::Internal,
@@ -74,6 +77,7 @@ impl TrainError {
             Self::DiskFull { .. } => "Free some space, then resume: the last checkpoint is intact.",
             Self::File { .. } => "Check that the data folder can be written to, then resume: the last checkpoint is intact.",
             Self::Base { .. } | Self::NoGradient { .. } => "Download the base again or choose another one.",
+            Self::Unsupported { .. } => "Choose another base for training, such as the built-in one; this one can still write.",
             Self::Config { .. } | Self::Example { .. } | Self::Encoding { .. } | Self::Threads(_) => return None,
         })
     }

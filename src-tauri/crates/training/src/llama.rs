@@ -78,9 +78,13 @@ pub(crate) type Weigh<'a> = &'a mut dyn FnMut(&[f64]) -> Vec<f64>;
 
 impl TrainableLlama {
     /// # Errors
-    /// `Base` if a tensor does not have the size that the config says.
+    /// `Base` if a tensor does not have the size that the config says, `Unsupported` for what [`LlamaConfig::beyond_plain_llama`]
+    /// names.
     pub fn new(weights: DenseWeights) -> Result<Self, TrainError> {
         let DenseWeights { config, embedding, layers, norm, head } = weights;
+        if let Some(part) = config.beyond_plain_llama() {
+            return Err(TrainError::Unsupported { part });
+        }
         expect_len("embedding", &embedding, config.vocab * config.hidden)?;
         expect_len("norm", &norm, config.hidden)?;
         if let Some(head) = &head {

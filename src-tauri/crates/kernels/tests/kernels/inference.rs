@@ -244,7 +244,7 @@ impl Scene {
         let row = |index: &usize| {
             let (prefix, prefix_length, own, weighted) = self.rows[*index];
             let own = own.map(|(slot, length)| (&self.own[slot], length));
-            AttentionRow { prefix: &self.prefixes[prefix], prefix_length, own, weighted, log_weight: LOG_WEIGHT }
+            AttentionRow { prefix: &self.prefixes[prefix], prefix_length, own, first: 0, weighted, log_weight: LOG_WEIGHT }
         };
         let rows: Vec<AttentionRow> = chosen.iter().map(row).collect();
         let queries: Vec<f32> = chosen.iter().flat_map(|row| self.queries[row * self.stride..][..self.stride].to_vec()).collect();

@@ -162,7 +162,7 @@ fn a_batch_of_base_and_adapters_gives_each_the_text_it_gets_alone() {
     let same_seed = |lora| write(story(), vec![member(1, lora)], 30).remove(0).text;
     assert_ne!(same_seed(weighted(&one, 1.0)), same_seed(None), "adapters change what is written");
     for isa in Isa::available() {
-        let base = LanguageModel::load_with(&story_dir(), &LoadOptions { isa, ..LoadOptions::new(2) }).unwrap();
+        let base = LanguageModel::load(&story_dir(), &LoadOptions { isa, ..LoadOptions::new(2) }).unwrap();
         assert_eq!(write(&base, members(), 8), write(story(), members(), 8), "{}", isa.name());
     }
 }

@@ -1,6 +1,6 @@
 //! The bases that the tests use.
 
-use model::{LanguageModel, LlamaConfig, LoadOptions, Precision, SoftPrompt, StoryFormat};
+use model::{LanguageModel, LlamaConfig, LoadOptions, Precision, SoftPrompt, StoryFormat, Variant};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -12,12 +12,12 @@ pub fn story_dir() -> PathBuf {
 /// The built-in base in int8, loaded once.
 pub fn story() -> &'static LanguageModel {
     static STORY: OnceLock<LanguageModel> = OnceLock::new();
-    STORY.get_or_init(|| LanguageModel::load(&story_dir(), 2).unwrap())
+    STORY.get_or_init(|| LanguageModel::load(&story_dir(), &LoadOptions::new(2)).unwrap())
 }
 
 /// A base of its own, for tests about what is remembered.
 pub fn fresh(threads: usize, precision: Precision) -> LanguageModel {
-    LanguageModel::load_with(&story_dir(), &LoadOptions { precision, ..LoadOptions::new(threads) }).unwrap()
+    LanguageModel::load(&story_dir(), &LoadOptions { precision, ..LoadOptions::new(threads) }).unwrap()
 }
 
 pub fn story_prompt(prompt: &str) -> Vec<u32> {
@@ -58,6 +58,7 @@ pub fn odd_config() -> LlamaConfig {
         bos: None,
         eos: None,
         pad: None,
+        variant: Variant::default(),
     }
 }
 

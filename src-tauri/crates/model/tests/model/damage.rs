@@ -1,7 +1,7 @@
 //! Files that are missing, cut off, changed or crafted give typed errors: no panic, no claimed sizes allocated (R5, R6).
 
 use crate::bases::{numbers, odd_config, soft_prompt, story, story_dir, write_odd_base};
-use model::{DenseWeights, LanguageModel, LlamaConfig, ModelError, SoftPrompt, Tokenizer, verify_manifest};
+use model::{DenseWeights, LanguageModel, LlamaConfig, LoadOptions, ModelError, SoftPrompt, Tokenizer, verify_manifest};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -80,13 +80,13 @@ fn one_flipped_byte_of_the_built_in_base_is_found_by_its_hash_r5() {
             let mut flipped = bytes.clone();
             flipped[bytes.len() / part] ^= 1;
             fs::write(&path, &flipped).unwrap();
-            let error = LanguageModel::load(dir.path(), 1).err();
+            let error = LanguageModel::load(dir.path(), &LoadOptions::new(1)).err();
             assert!(matches!(&error, Some(ModelError::Damaged { path: at, .. }) if *at == path), "{name}: {error:?}");
         }
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(matches!(DenseWeights::load(dir.path()), Err(ModelError::Damaged { path: at, .. }) if at == path));
         fs::remove_file(&path).unwrap();
-        assert!(matches!(LanguageModel::load(dir.path(), 1), Err(ModelError::Missing { path: at }) if at == path));
+        assert!(matches!(LanguageModel::load(dir.path(), &LoadOptions::new(1)), Err(ModelError::Missing { path: at }) if at == path));
         fs::write(&path, &bytes).unwrap();
     }
     verify_manifest(dir.path()).unwrap();
@@ -183,8 +183,8 @@ fn what_the_engine_does_not_do_is_refused_by_name() {
         (r#""attention_bias": false"#, r#""attention_bias": true"#),
         (r#""mlp_bias": false"#, r#""mlp_bias": true"#),
         (r#""hidden_act": "silu""#, r#""hidden_act": "gelu""#),
-        (r#""rope_type": "default""#, r#""rope_type": "yarn""#),
-        (r#""use_cache": true"#, r#""rope_scaling": {"type": "linear", "factor": 2.0}"#),
+        (r#""rope_type": "default""#, r#""rope_type": "spiral""#),
+        (r#""use_cache": true"#, r#""quantization_config": {"bits": 4}"#),
     ];
     for (from, to) in changes {
         assert!(story.contains(from), "{from} is in the config");

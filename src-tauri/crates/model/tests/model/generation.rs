@@ -50,7 +50,7 @@ fn every_tier_of_instructions_writes_the_same_text() {
     let expected = write(story(), &request);
     for isa in Isa::available() {
         let options = LoadOptions { isa, ..LoadOptions::new(2) };
-        let base = LanguageModel::load_with(&story_dir(), &options).unwrap();
+        let base = LanguageModel::load(&story_dir(), &options).unwrap();
         assert_eq!(base.isa(), isa.name());
         assert_eq!(write(&base, &request), expected, "{}", isa.name());
     }

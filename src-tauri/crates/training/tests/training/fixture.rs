@@ -1,7 +1,7 @@
 //! A tiny base with weights from a formula, examples for it, and an observer that remembers.
 
 use domain::{Metric, Phase};
-use model::{DenseLayer, DenseWeights, LlamaConfig};
+use model::{DenseLayer, DenseWeights, LlamaConfig, Variant};
 use std::path::{Path, PathBuf};
 use training::{Control, Dataset, Example, Observer, Skipped, SoftPromptConfig, TrainableLlama};
 
@@ -21,6 +21,7 @@ pub fn tiny_config(tied: bool) -> LlamaConfig {
         bos: None,
         eos: None,
         pad: None,
+        variant: Variant::default(),
     }
 }
 
@@ -41,6 +42,7 @@ pub fn tiny_weights(tied: bool) -> DenseWeights {
             q: matrix(queries * hidden),
             k: matrix(kv * hidden),
             v: matrix(kv * hidden),
+            qkv_bias: Vec::new(),
             o: matrix(hidden * queries),
             mlp_norm: norm(matrix(hidden)),
             gate: matrix(inner * hidden),
