@@ -5,7 +5,10 @@ use domain::{AdapterKind, ApiError, ErrorCode, Hyperparameters, Recipe};
 use model::{Adapters, LlamaConfig, Lora, LoraShape, ModelError, Projection, SoftPrompt, WeightedLora};
 use std::path::Path;
 use std::sync::Arc;
-use training::{Control, Dataset, Estimate, LoraConfig, Observer, Outcome, PromptStart, SoftPromptConfig, TrainError, TrainableLlama};
+use training::{
+    Control, Dataset, Estimate, LoraConfig, Observer, Outcome, PromptStart, RunConfig, SoftPromptConfig, TrainError, TrainableLlama,
+    Trained,
+};
 
 /// The weights of an adapter of any kind, in memory.
 #[derive(Debug, Clone)]
@@ -86,12 +89,8 @@ pub(crate) fn train(
         Recipe::SoftPrompt => {
             let examples = data.as_examples();
             let config = soft_prompt_config(hyperparameters, &examples);
-            finished(training::soft_prompt(base, &examples, &config, run_folder, true, control, observer)?, |trained| TrainedAdapter {
-                weights: AdapterWeights::SoftPrompt(Arc::new(trained.soft_prompt)),
-                final_loss: trained.final_loss,
-                heldout_before: trained.heldout_before,
-                heldout_after: trained.heldout_after,
-            })
+            let outcome = training::soft_prompt(base, &examples, &config, run_folder, true, control, observer)?;
+            finished(outcome, |soft_prompt| AdapterWeights::SoftPrompt(Arc::new(soft_prompt)))
         }
         Recipe::Lora | Recipe::Dora => {
             let config = lora_config(recipe, hyperparameters);
@@ -99,12 +98,7 @@ pub(crate) fn train(
                 TrainingData::Examples(data) => training::lora(base, data, &config, run_folder, true, control, observer)?,
                 TrainingData::Judgements(data) => training::lora_from_judgements(base, data, &config, run_folder, true, control, observer)?,
             };
-            finished(outcome, |trained| TrainedAdapter {
-                weights: AdapterWeights::Lora(Arc::new(trained.lora)),
-                final_loss: trained.final_loss,
-                heldout_before: trained.heldout_before,
-                heldout_after: trained.heldout_after,
-            })
+            finished(outcome, |lora| AdapterWeights::Lora(Arc::new(lora)))
         }
     })
 }
@@ -130,9 +124,14 @@ pub(crate) fn measure_speed(recipe: Recipe, hyperparameters: &Hyperparameters, b
     }
 }
 
-fn finished<T>(outcome: Outcome<T>, made: impl FnOnce(T) -> TrainedAdapter) -> Outcome<TrainedAdapter> {
+fn finished<A>(outcome: Outcome<Trained<A>>, weights: impl FnOnce(A) -> AdapterWeights) -> Outcome<TrainedAdapter> {
     match outcome {
-        Outcome::Finished(trained) => Outcome::Finished(made(trained)),
+        Outcome::Finished(trained) => Outcome::Finished(TrainedAdapter {
+            weights: weights(trained.adapter),
+            final_loss: trained.final_loss,
+            heldout_before: trained.heldout_before,
+            heldout_after: trained.heldout_after,
+        }),
         Outcome::Cancelled { step } => Outcome::Cancelled { step },
         Outcome::Paused { step } => Outcome::Paused { step },
     }
@@ -146,13 +145,7 @@ fn soft_prompt_config(hyperparameters: &Hyperparameters, data: &Dataset) -> Soft
     SoftPromptConfig {
         start: start.filter(|tokens| !tokens.is_empty()).map_or(PromptStart::Vocabulary, PromptStart::Tokens),
         virtual_tokens: hyperparameters.virtual_tokens as usize,
-        learning_rate: hyperparameters.learning_rate,
-        steps: hyperparameters.steps,
-        batch_size: hyperparameters.batch_size as usize,
-        checkpoint_steps: hyperparameters.checkpoint_steps,
-        checkpoints_kept: hyperparameters.checkpoints_kept as usize,
-        seed: u64::from(hyperparameters.seed),
-        threads: hyperparameters.threads as usize,
+        run: run_config(hyperparameters),
         ..SoftPromptConfig::default()
     }
 }
@@ -166,6 +159,13 @@ fn lora_config(recipe: Recipe, hyperparameters: &Hyperparameters) -> LoraConfig 
             dora: recipe == Recipe::Dora,
             targets: Projection::ALL.to_vec(),
         },
+        run: run_config(hyperparameters),
+        ..LoraConfig::default()
+    }
+}
+
+fn run_config(hyperparameters: &Hyperparameters) -> RunConfig {
+    RunConfig {
         learning_rate: hyperparameters.learning_rate,
         steps: hyperparameters.steps,
         batch_size: hyperparameters.batch_size as usize,
@@ -173,6 +173,6 @@ fn lora_config(recipe: Recipe, hyperparameters: &Hyperparameters) -> LoraConfig 
         checkpoints_kept: hyperparameters.checkpoints_kept as usize,
         seed: u64::from(hyperparameters.seed),
         threads: hyperparameters.threads as usize,
-        ..LoraConfig::default()
+        ..RunConfig::default()
     }
 }

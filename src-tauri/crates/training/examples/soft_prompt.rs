@@ -16,8 +16,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 use training::{
-    Control, Dataset, Example, LoraConfig, Observer, Outcome, PromptStart, SoftPromptConfig, TrainableLlama, estimate, estimate_lora, lora,
-    measure_lora_speed, measure_speed, soft_prompt,
+    Control, Dataset, Example, LoraConfig, Observer, Outcome, PromptStart, RunConfig, SoftPromptConfig, TrainableLlama, estimate,
+    estimate_lora, lora, measure_lora_speed, measure_speed, soft_prompt,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -72,21 +72,11 @@ fn train_prompt(
     let config = SoftPromptConfig {
         virtual_tokens: number("tokens", default.virtual_tokens as f64)? as usize,
         start,
-        steps: number("steps", 200.0)? as u32,
-        batch_size: number("batch", 4.0)? as usize,
-        learning_rate: number("lr", default.learning_rate)?,
-        warmup_steps: number("warmup", f64::from(default.warmup_steps))? as u32,
-        weight_decay: number("decay", default.weight_decay)?,
-        rows_at_once: number("rows", default.rows_at_once as f64)? as usize,
-        heldout_every: number("every", f64::from(default.heldout_every))? as u32,
-        patience: None,
-        seed: number("seed", 0.0)? as u64,
-        threads: number("threads", 0.0)? as usize,
-        recompute: number("recompute", 0.0)? != 0.0,
+        run: run_config(options, default.run)?,
         ..default
     };
     let began = Instant::now();
-    let speed = measure_speed(base, config.threads)?;
+    let speed = measure_speed(base, config.run.threads)?;
     let expected = estimate(&config, data, base.config(), speed);
     println!(
         "speed test: {speed:.0} rows/s in {:.2} s; estimate {:.1} s, {:.0} MB",
@@ -117,22 +107,8 @@ fn train_lora(base: &TrainableLlama, data: &Dataset, options: &HashMap<String, S
     let default = LoraConfig::default();
     let rank = number("rank", default.shape.rank as f64)? as usize;
     let alpha = number("alpha", 2.0 * rank as f64)? as f32;
-    let config = LoraConfig {
-        shape: LoraShape { rank, alpha, dora, ..default.shape },
-        steps: number("steps", 200.0)? as u32,
-        batch_size: number("batch", 4.0)? as usize,
-        learning_rate: number("lr", default.learning_rate)?,
-        warmup_steps: number("warmup", f64::from(default.warmup_steps))? as u32,
-        weight_decay: number("decay", default.weight_decay)?,
-        rows_at_once: number("rows", default.rows_at_once as f64)? as usize,
-        heldout_every: number("every", f64::from(default.heldout_every))? as u32,
-        patience: None,
-        seed: number("seed", 0.0)? as u64,
-        threads: number("threads", 0.0)? as usize,
-        recompute: number("recompute", 0.0)? != 0.0,
-        ..default
-    };
-    let speed = measure_lora_speed(base, &config.shape, config.threads)?;
+    let config = LoraConfig { shape: LoraShape { rank, alpha, dora, ..default.shape }, run: run_config(options, default.run)?, ..default };
+    let speed = measure_lora_speed(base, &config.shape, config.run.threads)?;
     let expected = estimate_lora(&config, data, base.config(), speed);
     let megabytes = expected.peak_memory_bytes as f64 / 1e6;
     println!("speed test: {speed:.0} rows/s; estimate {:.1} s, {megabytes:.0} MB", expected.seconds);
@@ -149,12 +125,30 @@ fn train_lora(base: &TrainableLlama, data: &Dataset, options: &HashMap<String, S
         trained.heldout_before.unwrap_or(f64::NAN),
         trained.heldout_after.unwrap_or(f64::NAN),
         peak_memory_mb(),
-        trained.lora.bytes() as f64 / 1e6
+        trained.adapter.bytes() as f64 / 1e6
     );
     if let Some(folder) = options.get("save") {
-        trained.lora.save(Path::new(folder), base.config(), "built-in")?;
+        trained.adapter.save(Path::new(folder), base.config(), "built-in")?;
     }
     Ok(())
+}
+
+fn run_config(options: &HashMap<String, String>, default: RunConfig) -> Result<RunConfig, std::num::ParseFloatError> {
+    let number = |key: &str, default: f64| number(options, key, default);
+    Ok(RunConfig {
+        steps: number("steps", 200.0)? as u32,
+        batch_size: number("batch", 4.0)? as usize,
+        learning_rate: number("lr", default.learning_rate)?,
+        warmup_steps: number("warmup", f64::from(default.warmup_steps))? as u32,
+        weight_decay: number("decay", default.weight_decay)?,
+        rows_at_once: number("rows", default.rows_at_once as f64)? as usize,
+        heldout_every: number("every", f64::from(default.heldout_every))? as u32,
+        patience: None,
+        seed: number("seed", 0.0)? as u64,
+        threads: number("threads", 0.0)? as usize,
+        recompute: number("recompute", 0.0)? != 0.0,
+        ..default
+    })
 }
 
 #[derive(Deserialize)]

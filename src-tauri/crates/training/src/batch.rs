@@ -50,6 +50,8 @@ pub struct PackedBatch {
     pub(crate) packing: Packing,
     pub(crate) targets: Vec<Target>,
     pub(crate) virtual_tokens: usize,
+    /// Of each sequence, its targets and what each of them counts.
+    answers: Vec<(usize, f32)>,
 }
 
 /// What a row of a packed batch embeds.
@@ -62,21 +64,22 @@ pub(crate) enum Input {
 impl PackedBatch {
     /// The last token of an example is only predicted, never read, and so takes no row.
     pub fn new<'a>(examples: impl IntoIterator<Item = &'a Example>, virtual_tokens: usize) -> Self {
-        let (mut inputs, mut lengths, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut inputs, mut lengths, mut targets, mut answers) = (Vec::new(), Vec::new(), Vec::<Target>::new(), Vec::new());
         for example in examples {
             let start = inputs.len();
             inputs.extend((0..virtual_tokens).map(Input::Virtual));
             let tokens = example.prompt.iter().chain(&example.answer).copied();
             inputs.extend(tokens.take(example.tokens().saturating_sub(1)).map(Input::Token));
             lengths.push(inputs.len() - start);
-            let predicted = virtual_tokens + example.prompt.len();
+            let (predicted, before) = (virtual_tokens + example.prompt.len(), targets.len());
             targets.extend(example.answer.iter().enumerate().filter(|(place, _)| predicted + place > 0).map(|(place, token)| Target {
                 row: start + predicted + place - 1,
                 token: *token,
-                weight: example.weight,
+                weight: 1.0,
             }));
+            answers.push((targets.len() - before, example.weight));
         }
-        Self { inputs, packing: Packing::new(&lengths), targets, virtual_tokens }
+        Self { inputs, packing: Packing::new(&lengths), targets, virtual_tokens, answers }
     }
 
     /// Cuts examples into batches of at most `rows` rows each; a longer example gets one of its own.
@@ -98,13 +101,20 @@ impl PackedBatch {
         batches
     }
 
-    /// The targets, those of each sequence weighing what `factors` has for it.
-    pub(crate) fn weighed(&self, factors: &[f64]) -> Vec<Target> {
-        let of_sequence = |((start, length), factor): ((usize, usize), &f64)| {
-            let inside = move |target: &&Target| (start..start + length).contains(&target.row);
-            self.targets.iter().filter(inside).map(|target| Target { weight: *factor as f32, ..*target }).collect::<Vec<_>>()
-        };
-        self.packing.sequences().zip(factors).flat_map(of_sequence).collect()
+    /// The sum of each sequence's values, given one for each target.
+    pub(crate) fn by_answer(&self, values: &[f64]) -> Vec<f64> {
+        let mut values = values.iter();
+        self.answers.iter().map(|(targets, _)| values.by_ref().take(*targets).sum()).collect()
+    }
+
+    /// `Σ weight · −log p / normalizer`, given the log-probability of each answer.
+    pub(crate) fn loss(&self, logprobs: &[f64], normalizer: f64) -> f64 {
+        self.answers.iter().zip(logprobs).map(|((_, weight), logprob)| -f64::from(*weight) * logprob).sum::<f64>() / normalizer
+    }
+
+    /// The derivatives of [`Self::loss`].
+    pub(crate) fn slopes(&self, normalizer: f64) -> Vec<f64> {
+        self.answers.iter().map(|(_, weight)| -f64::from(*weight) / normalizer).collect()
     }
 
     /// Rows that go through the base.
@@ -114,7 +124,7 @@ impl PackedBatch {
 
     /// Sum of the weights of all predicted tokens.
     pub fn total_weight(&self) -> f64 {
-        self.targets.iter().map(|target| f64::from(target.weight)).sum()
+        self.answers.iter().map(|(targets, weight)| *targets as f64 * f64::from(*weight)).sum()
     }
 }
 

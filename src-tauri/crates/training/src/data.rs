@@ -1,6 +1,5 @@
 //! What is trained on and measured on, as tokens.
 
-use crate::TrainError;
 use model::LlamaConfig;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -50,22 +49,6 @@ impl fmt::Display for Split {
 }
 
 impl Dataset {
-    /// # Errors
-    /// `NoExamples`, or `Example` for the first one that this base cannot take behind `virtual_tokens` vectors.
-    pub fn check(&self, base: &LlamaConfig, virtual_tokens: usize) -> Result<(), TrainError> {
-        if self.train.is_empty() {
-            return Err(TrainError::NoExamples);
-        }
-        for (split, examples) in [(Split::Train, &self.train), (Split::Heldout, &self.heldout)] {
-            for (index, example) in examples.iter().enumerate() {
-                if let Some(problem) = fault(example, base, virtual_tokens) {
-                    return Err(TrainError::Example { split, index, problem });
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// SHA-256 over everything in it, in hexadecimal.
     pub fn identity(&self) -> String {
         let mut hash = Sha256::new();

@@ -3,7 +3,7 @@
 use crate::batch::{BatchOrder, rows_of};
 use crate::priority::background_pool;
 use crate::{
-    Control, Dataset, Example, Judgement, Judgements, LoraConfig, LoraLayout, PackedBatch, SoftPromptConfig, Stop, TrainError,
+    Control, Dataset, Example, Judgement, Judgements, LoraConfig, LoraLayout, PackedBatch, RunConfig, SoftPromptConfig, Stop, TrainError,
     TrainableLlama, Workspace,
 };
 use model::{LlamaConfig, LoraShape, Projection};
@@ -25,30 +25,14 @@ const FIXED_BYTES: usize = 24 << 20;
 
 /// Time and memory of [`crate::soft_prompt`]. `tokens_per_second` is measured by [`measure_speed`].
 pub fn estimate(config: &SoftPromptConfig, dataset: &Dataset, base: &LlamaConfig, tokens_per_second: f64) -> Estimate {
-    let plan = Plan {
-        virtual_tokens: config.virtual_tokens,
-        steps: config.steps,
-        batch_size: config.batch_size,
-        seed: config.seed,
-        rows_at_once: config.rows_at_once,
-        heldout_every: config.heldout_every,
-        recompute: config.recompute,
-    };
+    let plan = Plan { virtual_tokens: config.virtual_tokens, run: &config.run };
     // Weights, gradient, moments, the best, and a copy of them while a checkpoint is written.
     plan.estimate(dataset, base, tokens_per_second, 8 * config.virtual_tokens * base.hidden, 0, 0)
 }
 
 /// Time and memory of [`crate::lora()`]. `tokens_per_second` is measured by [`measure_lora_speed`].
 pub fn estimate_lora(config: &LoraConfig, dataset: &Dataset, base: &LlamaConfig, tokens_per_second: f64) -> Estimate {
-    let plan = Plan {
-        virtual_tokens: 0,
-        steps: config.steps,
-        batch_size: config.batch_size,
-        seed: config.seed,
-        rows_at_once: config.rows_at_once,
-        heldout_every: config.heldout_every,
-        recompute: config.recompute,
-    };
+    let plan = Plan { virtual_tokens: 0, run: &config.run };
     let shape = &config.shape;
     let dora = |columns: usize| if shape.dora { columns } else { 0 };
     let kept = base.query_width() + shape.targets.len() * shape.rank + dora(2 * base.hidden);
@@ -65,7 +49,8 @@ pub fn estimate_judgements(config: &LoraConfig, data: &Judgements, base: &LlamaC
     let texts = |judgements: &[Judgement]| judgements.iter().flat_map(Judgement::texts).cloned().collect::<Vec<Example>>();
     let dataset = Dataset { train: texts(&data.train), heldout: texts(&data.heldout) };
     let texts_each = dataset.train.len().div_ceil(data.train.len().max(1)).max(1);
-    let config = LoraConfig { batch_size: config.batch_size * texts_each, ..config.clone() };
+    let run = RunConfig { batch_size: config.run.batch_size * texts_each, ..config.run.clone() };
+    let config = LoraConfig { run, ..config.clone() };
     let Estimate { seconds, peak_memory_bytes } = estimate_lora(&config, &dataset, base, tokens_per_second);
     let rows: usize = dataset.train.iter().chain(&dataset.heldout).map(|text| rows_of(text, 0)).sum();
     Estimate { seconds: seconds + rows as f64 * FORWARD_SHARE / tokens_per_second.max(1.0), peak_memory_bytes }
@@ -93,7 +78,7 @@ pub fn measure_lora_speed(base: &TrainableLlama, shape: &LoraShape, threads: usi
     let weights = base.initial_lora(&layout, 0);
     let mut gradient = vec![0.0; weights.len()];
     measure(base, threads, 0, &mut |batch, workspace, control| {
-        base.lora_loss_and_gradient(&layout, &weights, batch, batch.total_weight(), false, workspace, control, &mut gradient)
+        base.lora_loss_and_gradient(&layout, &weights, None, batch, batch.total_weight(), false, workspace, control, &mut gradient)
     })
 }
 
@@ -126,17 +111,12 @@ fn measure(base: &TrainableLlama, threads: usize, virtual_tokens: usize, pass: &
 }
 
 /// What the cost of a training depends on, whatever it trains.
-struct Plan {
+struct Plan<'a> {
     virtual_tokens: usize,
-    steps: u32,
-    batch_size: usize,
-    seed: u64,
-    rows_at_once: usize,
-    heldout_every: u32,
-    recompute: bool,
+    run: &'a RunConfig,
 }
 
-impl Plan {
+impl Plan<'_> {
     /// `state` in numbers; `kept` and `temporary` are columns beyond those of a frozen stack.
     fn estimate(
         &self,
@@ -148,12 +128,12 @@ impl Plan {
         temporary: usize,
     ) -> Estimate {
         let rows = |examples: &[Example]| examples.iter().map(|example| rows_of(example, self.virtual_tokens)).sum::<usize>();
-        let batch = self.batch_size.min(dataset.train.len());
+        let batch = self.run.batch_size.min(dataset.train.len());
         let rows_a_step = rows(&dataset.train) as f64 / dataset.train.len().max(1) as f64 * batch as f64;
         // Every so many steps, before the first, after the last, and once without the adapter.
-        let measurements = f64::from(self.steps / self.heldout_every.max(1)) + 3.0;
-        let recomputed = if self.recompute { 1.0 + FORWARD_SHARE } else { 1.0 };
-        let work = f64::from(self.steps) * rows_a_step * recomputed + measurements * rows(&dataset.heldout) as f64 * FORWARD_SHARE;
+        let measurements = f64::from(self.run.steps / self.run.heldout_every.max(1)) + 3.0;
+        let recomputed = if self.run.recompute { 1.0 + FORWARD_SHARE } else { 1.0 };
+        let work = f64::from(self.run.steps) * rows_a_step * recomputed + measurements * rows(&dataset.heldout) as f64 * FORWARD_SHARE;
         let peak = self.peak_memory(dataset, base, state, kept, temporary);
         Estimate { seconds: work / tokens_per_second.max(1.0), peak_memory_bytes: peak as u64 }
     }
@@ -163,7 +143,7 @@ impl Plan {
         let (hidden, inner, queries) = (base.hidden, base.intermediate, base.query_width());
         let fused = queries + 2 * base.kv_width();
         let kept_once = fused + hidden + 2 * inner + kept;
-        let layers = base.layers * (hidden + if self.recompute { 0 } else { kept_once });
+        let layers = base.layers * (hidden + if self.run.recompute { 0 } else { kept_once });
         // One layer's inner buffers, its temporaries, the heads of attention apart, and what enters and leaves.
         let temporary = kept_once + (4 * hidden + queries + inner) + 3 * queries + temporary;
         let activations = rows * (layers + temporary);
@@ -175,10 +155,10 @@ impl Plan {
     fn largest_pass(&self, dataset: &Dataset) -> usize {
         let mut train: Vec<usize> = dataset.train.iter().map(|example| rows_of(example, self.virtual_tokens)).collect();
         train.sort_unstable_by(|a, b| b.cmp(a));
-        let batch = BatchOrder::new(self.seed, train.len(), self.batch_size).batch_size();
+        let batch = BatchOrder::new(self.run.seed, train.len(), self.run.batch_size).batch_size();
         let heldout = dataset.heldout.iter().map(|example| rows_of(example, self.virtual_tokens));
         let whole = train.iter().take(batch).sum::<usize>().max(heldout.clone().sum());
         let longest = train.first().copied().unwrap_or(0).max(heldout.max().unwrap_or(0));
-        whole.min(self.rows_at_once.max(longest))
+        whole.min(self.run.rows_at_once.max(longest))
     }
 }

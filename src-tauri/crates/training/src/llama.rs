@@ -2,18 +2,18 @@
 
 use crate::batch::Input;
 use crate::data::hex;
-use crate::linear::{linear, linear_input_gradient};
+use crate::frozen::{Frozen, hash_numbers};
+use crate::llama_layer::Kept;
 use crate::low_rank::{LowRank, Site};
+use crate::tuned::Slopes;
 use crate::workspace::Buffer;
 use crate::{Control, PackedBatch, Stop, TrainError, Workspace};
-use kernels::train::{
-    Attention, RopeTable, Store, Target, gated_silu, gated_silu_backward, linear_cross_entropy, rms_norm, rms_norm_backward,
-};
+use kernels::train::{Attention, Quantisation, RopeTable, linear_cross_entropy, rms_norm, rms_norm_backward};
 use model::{DenseLayer, DenseWeights, LlamaConfig};
 use sha2::{Digest, Sha256};
 use std::sync::OnceLock;
 
-/// A Llama base in f32, laid out for training: projections that read the same input are one matrix.
+/// A Llama base laid out for training: projections that read the same input are one matrix.
 #[derive(Debug)]
 pub struct TrainableLlama {
     config: LlamaConfig,
@@ -21,50 +21,24 @@ pub struct TrainableLlama {
     layers: Vec<Layer>,
     norm: Vec<f32>,
     head: Option<Vec<f32>>,
+    quantisation: Option<Quantisation>,
     identity: OnceLock<String>,
+    /// Squared lengths of the rows of every [`Site`], by layer; only DoRA asks.
+    row_squares: OnceLock<Vec<[Vec<f64>; 4]>>,
 }
 
 #[derive(Debug)]
-struct Layer {
-    attention_norm: Vec<f32>,
+pub(crate) struct Layer {
+    pub attention_norm: Vec<f32>,
     /// `[query_width + 2 · kv_width, hidden]`.
-    qkv: Vec<f32>,
+    pub qkv: Frozen,
     /// `[hidden, query_width]`.
-    output: Vec<f32>,
-    mlp_norm: Vec<f32>,
+    pub output: Frozen,
+    pub mlp_norm: Vec<f32>,
     /// `[2 · intermediate, hidden]`.
-    gate_up: Vec<f32>,
+    pub gate_up: Frozen,
     /// `[hidden, intermediate]`.
-    down: Vec<f32>,
-}
-
-/// What a layer's backward pass needs. With frozen weights neither the attention's output nor the activation is among it.
-struct Kept {
-    /// `[rows, hidden]`.
-    input: Buffer,
-    /// The rest, or nothing where it is computed again.
-    inner: Option<Inner>,
-}
-
-struct Inner {
-    /// `[rows, query_width + 2 · kv_width]`.
-    qkv: Buffer,
-    /// `[rows, hidden]`, between attention and MLP.
-    middle: Buffer,
-    /// `[rows, 2 · intermediate]`.
-    gate_up: Buffer,
-    low_rank: Option<KeptLowRank>,
-}
-
-/// What the gradients of an adapter need besides.
-struct KeptLowRank {
-    /// `[rows, query_width]`.
-    attended: Buffer,
-    /// What [`LowRank::forward`] returned, by [`Site`].
-    low: [Option<Buffer>; 4],
-    /// With DoRA, what was added after attention and after the MLP, `[rows, hidden]`.
-    attention_output: Option<Buffer>,
-    mlp_output: Option<Buffer>,
+    pub down: Frozen,
 }
 
 /// An adapter to differentiate by, and where its gradient is added up.
@@ -73,14 +47,23 @@ pub(crate) struct Adapted<'a> {
     pub gradient: &'a mut [f32],
 }
 
-/// From the log-probability of each sequence's answer to the weight of its tokens.
-pub(crate) type Weigh<'a> = &'a mut dyn FnMut(&[f64]) -> Vec<f64>;
-
 impl TrainableLlama {
     /// # Errors
     /// `Base` if a tensor does not have the size that the config says, `Unsupported` for what [`LlamaConfig::beyond_plain_llama`]
     /// names.
     pub fn new(weights: DenseWeights) -> Result<Self, TrainError> {
+        Self::build(weights, None)
+    }
+
+    /// A base whose projections are held in int8 or int4 (QLoRA, arXiv 2305.14314); embedding, head and norms stay f32.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn quantised(weights: DenseWeights, quantisation: Quantisation) -> Result<Self, TrainError> {
+        Self::build(weights, Some(quantisation))
+    }
+
+    fn build(weights: DenseWeights, quantisation: Option<Quantisation>) -> Result<Self, TrainError> {
         let DenseWeights { config, embedding, layers, norm, head } = weights;
         if let Some(part) = config.beyond_plain_llama() {
             return Err(TrainError::Unsupported { part });
@@ -90,8 +73,15 @@ impl TrainableLlama {
         if let Some(head) = &head {
             expect_len("head", head, config.vocab * config.hidden)?;
         }
-        let layers = layers.into_iter().enumerate().map(|(index, layer)| Layer::new(index, layer, &config)).collect::<Result<_, _>>()?;
-        Ok(Self { config, embedding, layers, norm, head, identity: OnceLock::new() })
+        let layer = |(index, layer)| Layer::new(index, layer, &config, quantisation);
+        let layers = layers.into_iter().enumerate().map(layer).collect::<Result<_, _>>()?;
+        let (identity, row_squares) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { config, embedding, layers, norm, head, quantisation, identity, row_squares })
+    }
+
+    /// How its projections are held; `None` is f32.
+    pub fn quantisation(&self) -> Option<Quantisation> {
+        self.quantisation
     }
 
     pub fn config(&self) -> &LlamaConfig {
@@ -103,13 +93,12 @@ impl TrainableLlama {
         self.identity.get_or_init(|| {
             let mut hash = Sha256::new();
             hash.update(format!("{:?}", self.config));
-            let per_layer = self.layers.iter().flat_map(|l| [&l.attention_norm, &l.qkv, &l.output, &l.mlp_norm, &l.gate_up, &l.down]);
-            for tensor in per_layer.chain([&self.embedding, &self.norm]).chain(&self.head) {
-                // In pieces, so that the bytes of a large base never exist twice.
-                for piece in tensor.chunks(1 << 14) {
-                    hash.update(piece.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
-                }
+            for layer in &self.layers {
+                hash_numbers(&layer.attention_norm, &mut hash);
+                hash_numbers(&layer.mlp_norm, &mut hash);
+                [&layer.qkv, &layer.output, &layer.gate_up, &layer.down].into_iter().for_each(|frozen| frozen.hash_into(&mut hash));
             }
+            [Some(&self.embedding), Some(&self.norm), self.head.as_ref()].into_iter().flatten().for_each(|t| hash_numbers(t, &mut hash));
             hex(&hash.finalize())
         })
     }
@@ -133,12 +122,26 @@ impl TrainableLlama {
         workspace: &mut Workspace,
         control: &Control,
     ) -> Result<f64, Stop> {
-        let hidden = self.pass(prompt, None, batch, workspace, control)?;
-        Ok(self.head_loss(hidden, &batch.targets, normalizer, workspace))
+        Ok(batch.loss(&self.answers(prompt, None, batch, workspace, control)?, normalizer))
+    }
+
+    /// Log-probability of each sequence's answer, its tokens' sum.
+    pub(crate) fn answers(
+        &self,
+        prompt: &[f32],
+        low_rank: Option<LowRank>,
+        batch: &PackedBatch,
+        workspace: &mut Workspace,
+        control: &Control,
+    ) -> Result<Vec<f64>, Stop> {
+        let hidden = self.pass(prompt, low_rank, batch, workspace, control)?;
+        let found = self.head_forward(&hidden, batch, None, workspace);
+        workspace.give(hidden);
+        Ok(found)
     }
 
     /// The stack's output behind its last norm, `[rows, hidden]`.
-    pub(crate) fn pass(
+    fn pass(
         &self,
         prompt: &[f32],
         low_rank: Option<LowRank>,
@@ -161,21 +164,11 @@ impl TrainableLlama {
         Ok(hidden)
     }
 
-    /// The loss of what [`Self::pass`] returned.
-    pub(crate) fn head_loss(&self, hidden: Buffer, targets: &[Target], normalizer: f64, workspace: &mut Workspace) -> f64 {
-        let loss = linear_cross_entropy(&hidden, self.head(), self.config.hidden, targets, normalizer, &mut workspace.loss, None);
-        workspace.give(hidden);
-        loss
-    }
-
-    /// Log-probability of each sequence's answer, given the stack's output behind its last norm.
-    pub(crate) fn sequence_log_probabilities(&self, hidden: &[f32], batch: &PackedBatch, workspace: &mut Workspace) -> Vec<f64> {
-        let of_sequence = |(start, length): (usize, usize)| {
-            let inside = |target: &&Target| (start..start + length).contains(&target.row);
-            let targets: Vec<Target> = batch.targets.iter().filter(inside).map(|target| Target { weight: 1.0, ..*target }).collect();
-            -linear_cross_entropy(hidden, self.head(), self.config.hidden, &targets, 1.0, &mut workspace.loss, None)
-        };
-        batch.packing.sequences().map(of_sequence).collect()
+    /// Log-probability of each sequence's answer, given the stack's output behind its last norm; writes their gradient by it.
+    fn head_forward(&self, hidden: &[f32], batch: &PackedBatch, gradient: Option<&mut [f32]>, workspace: &mut Workspace) -> Vec<f64> {
+        let Workspace { loss, losses, .. } = workspace;
+        linear_cross_entropy(hidden, self.head(), self.config.hidden, &batch.targets, loss, losses, gradient);
+        batch.by_answer(losses).into_iter().map(|loss| -loss).collect()
     }
 
     /// [`Self::loss`], adding its gradient by `prompt` to `gradient` (same shape).
@@ -194,22 +187,27 @@ impl TrainableLlama {
         control: &Control,
         gradient: &mut [f32],
     ) -> Result<f64, Stop> {
-        self.pass_and_back(prompt, None, batch, normalizer, None, recompute, workspace, control, gradient)
+        let mut loss = 0.0;
+        let mut slopes = |found: &[f64]| {
+            loss = batch.loss(found, normalizer);
+            batch.slopes(normalizer)
+        };
+        self.pass_and_back(prompt, None, batch, &mut slopes, recompute, workspace, control, gradient)?;
+        Ok(loss)
     }
 
-    /// With `weigh`, answers count as it says for their log-probabilities, instead of by their weights over `normalizer`.
+    /// Adds the gradient of a loss with these `slopes`, by the soft prompt to `prompt_gradient` and by an adapter to its own.
     pub(crate) fn pass_and_back(
         &self,
         prompt: &[f32],
         mut adapted: Option<Adapted>,
         batch: &PackedBatch,
-        normalizer: f64,
-        weigh: Option<Weigh>,
+        slopes: Slopes,
         recompute: bool,
         workspace: &mut Workspace,
         control: &Control,
         prompt_gradient: &mut [f32],
-    ) -> Result<f64, Stop> {
+    ) -> Result<(), Stop> {
         let low_rank = adapted.as_ref().map(|adapted| adapted.low_rank);
         let rope = self.rope(batch, workspace);
         let mut x = self.embed(prompt, batch, workspace);
@@ -225,7 +223,7 @@ impl TrainableLlama {
                 Kept { input, inner: Some(inner) }
             });
         }
-        let (loss, mut dx) = self.head_backward(x, batch, normalizer, weigh, workspace);
+        let mut dx = self.head_backward(x, batch, slopes, workspace);
         for (index, kept) in kept.into_iter().enumerate().rev() {
             control.breathe()?;
             self.layer_backward(index, kept, adapted.as_mut(), batch, &rope, workspace, &mut dx);
@@ -238,7 +236,7 @@ impl TrainableLlama {
             }
         }
         workspace.give(dx);
-        Ok(loss)
+        Ok(())
     }
 
     fn embed(&self, prompt: &[f32], batch: &PackedBatch, workspace: &mut Workspace) -> Buffer {
@@ -254,268 +252,28 @@ impl TrainableLlama {
         x
     }
 
-    fn layer_forward(
-        &self,
-        index: usize,
-        input: &Buffer,
-        low_rank: Option<LowRank>,
-        batch: &PackedBatch,
-        rope: &RopeTable,
-        workspace: &mut Workspace,
-    ) -> (Buffer, Inner) {
-        let layer = &self.layers[index];
-        let LlamaConfig { hidden, intermediate, rms_eps, .. } = self.config;
-        let (rows, queries) = (batch.rows(), self.config.query_width());
-        let attention = self.attention(rope);
-        let fused = attention.fused_width();
-
-        let mut normed = workspace.take(rows, hidden);
-        rms_norm(input, &layer.attention_norm, rms_eps, &mut normed);
-        let mut qkv = workspace.take(rows, fused);
-        linear(&mut qkv, &normed, &layer.qkv, hidden, fused, Store::Replace);
-        let low_qkv = low_rank.and_then(|low_rank| low_rank.forward(index, Site::Qkv, &normed, &mut qkv, workspace));
-        let mut attended = workspace.take(rows, queries);
-        attention.forward(&qkv, &batch.packing, &mut workspace.attention, &mut attended);
-        let (middle, low_output, attention_output) = self.add_projection(index, Site::Output, input, &attended, low_rank, workspace);
-
-        rms_norm(&middle, &layer.mlp_norm, rms_eps, &mut normed);
-        let mut gate_up = workspace.take(rows, 2 * intermediate);
-        linear(&mut gate_up, &normed, &layer.gate_up, hidden, 2 * intermediate, Store::Replace);
-        let low_gate_up = low_rank.and_then(|low_rank| low_rank.forward(index, Site::GateUp, &normed, &mut gate_up, workspace));
-        workspace.give(normed);
-        let mut active = workspace.take(rows, intermediate);
-        gated_silu(&gate_up, intermediate, &mut active);
-        let (output, low_down, mlp_output) = self.add_projection(index, Site::Down, &middle, &active, low_rank, workspace);
-        workspace.give(active);
-
-        let low = [low_qkv, low_output, low_gate_up, low_down];
-        let low_rank = if low_rank.is_some() {
-            Some(KeptLowRank { attended, low, attention_output, mlp_output })
-        } else {
-            workspace.give(attended);
-            None
-        };
-        (output, Inner { qkv, middle, gate_up, low_rank })
-    }
-
-    /// `residual + projection(x)`; then what the way back needs: `u` of the adapter, and with DoRA the projection alone.
-    fn add_projection(
-        &self,
-        index: usize,
-        site: Site,
-        residual: &Buffer,
-        x: &Buffer,
-        low_rank: Option<LowRank>,
-        workspace: &mut Workspace,
-    ) -> (Buffer, Option<Buffer>, Option<Buffer>) {
-        let (weight, hidden) = (self.matrix(index, site), self.config.hidden);
-        let (rows, inputs) = (residual.len() / hidden, weight.len() / hidden);
-        let mut sum = workspace.copy_of(residual);
-        match low_rank {
-            Some(low_rank) if low_rank.scales(index, site) => {
-                let mut alone = workspace.take(rows, hidden);
-                linear(&mut alone, x, weight, inputs, hidden, Store::Replace);
-                let low = low_rank.forward(index, site, x, &mut alone, workspace);
-                sum.iter_mut().zip(alone.iter()).for_each(|(sum, alone)| *sum += alone);
-                (sum, low, Some(alone))
-            }
-            _ => {
-                linear(&mut sum, x, weight, inputs, hidden, Store::Add);
-                let low = low_rank.and_then(|low_rank| low_rank.forward(index, site, x, &mut sum, workspace));
-                (sum, low, None)
-            }
-        }
-    }
-
-    /// Final norm, head and loss; returns the loss and its gradient by the stack's output, `x`.
-    fn head_backward(
-        &self,
-        x: Buffer,
-        batch: &PackedBatch,
-        normalizer: f64,
-        weigh: Option<Weigh>,
-        workspace: &mut Workspace,
-    ) -> (f64, Buffer) {
+    /// Final norm, head and loss; returns the loss's gradient by the stack's output, `x`.
+    fn head_backward(&self, x: Buffer, batch: &PackedBatch, slopes: Slopes, workspace: &mut Workspace) -> Buffer {
         let LlamaConfig { hidden, rms_eps, .. } = self.config;
-        let mut normed = workspace.take(batch.rows(), self.config.hidden);
+        let mut normed = workspace.take(batch.rows(), hidden);
         rms_norm(&x, &self.norm, rms_eps, &mut normed);
-        let weighed = weigh.map(|weigh| {
-            let factors = weigh(&self.sequence_log_probabilities(&normed, batch, workspace));
-            batch.weighed(&factors)
-        });
-        let targets = weighed.as_deref().unwrap_or(&batch.targets);
-        let mut dnormed = workspace.take(batch.rows(), self.config.hidden);
-        let (scratch, gradient) = (&mut workspace.loss, Some(&mut dnormed[..]));
-        let loss = linear_cross_entropy(&normed, self.head(), hidden, targets, normalizer, scratch, gradient);
+        let mut dnormed = workspace.take(batch.rows(), hidden);
+        let found = self.head_forward(&normed, batch, Some(&mut dnormed), workspace);
+        // So far every answer's own gradient, of −log p; what it counts is known only now, and scales all of its rows.
+        for ((start, length), slope) in batch.packing.sequences().zip(slopes(&found)) {
+            dnormed[start * hidden..][..length * hidden].iter_mut().for_each(|value| *value *= -slope as f32);
+        }
         let mut dx = normed;
         dx.fill(0.0);
         rms_norm_backward(&x, &self.norm, rms_eps, &dnormed, &mut dx);
         workspace.give(x);
         workspace.give(dnormed);
-        (loss, dx)
-    }
-
-    /// Turns `dx`, the gradient of a layer's output, into that of its input (of the first layer, only where it is asked for).
-    fn layer_backward(
-        &self,
-        index: usize,
-        kept: Kept,
-        mut adapted: Option<&mut Adapted>,
-        batch: &PackedBatch,
-        rope: &RopeTable,
-        workspace: &mut Workspace,
-        dx: &mut [f32],
-    ) {
-        let layer = &self.layers[index];
-        let LlamaConfig { hidden, intermediate, rms_eps, .. } = self.config;
-        let (rows, queries) = (batch.rows(), self.config.query_width());
-        let attention = self.attention(rope);
-        let fused = attention.fused_width();
-        let Inner { qkv, middle, mut gate_up, low_rank } = match kept.inner {
-            Some(inner) => inner,
-            None => {
-                let low_rank = adapted.as_ref().map(|adapted| adapted.low_rank);
-                let (output, inner) = self.layer_forward(index, &kept.input, low_rank, batch, rope, workspace);
-                workspace.give(output);
-                inner
-            }
-        };
-        let (attended, [low_qkv, low_output, low_gate_up, low_down], attention_output, mlp_output) = match low_rank {
-            Some(KeptLowRank { attended, low, attention_output, mlp_output }) => (Some(attended), low, attention_output, mlp_output),
-            None => (None, [const { None }; 4], None, None),
-        };
-
-        let mut dactive = workspace.take(rows, intermediate);
-        let active = low_down.as_ref().map(|_| {
-            let mut active = workspace.take(rows, intermediate);
-            gated_silu(&gate_up, intermediate, &mut active);
-            active
-        });
-        self.add_projection_backward(index, Site::Down, adapted.as_deref_mut(), active, low_down, mlp_output, dx, &mut dactive, workspace);
-        let gate_up_was = adapted.as_ref().filter(|a| a.low_rank.scales(index, Site::GateUp)).map(|_| workspace.copy_of(&gate_up));
-        gated_silu_backward(&mut gate_up, intermediate, &dactive);
-        workspace.give(dactive);
-        let mut dnormed = workspace.take(rows, hidden);
-        let norm = (&middle, &layer.mlp_norm[..]);
-        self.fused_backward(
-            index,
-            Site::GateUp,
-            adapted.as_deref_mut(),
-            norm,
-            low_gate_up,
-            gate_up_was,
-            &mut gate_up,
-            Some(&mut dnormed),
-            workspace,
-        );
-        workspace.give(gate_up);
-        rms_norm_backward(&middle, &layer.mlp_norm, rms_eps, &dnormed, dx);
-        workspace.give(middle);
-
-        let mut dattended = workspace.take(rows, queries);
-        self.add_projection_backward(
-            index,
-            Site::Output,
-            adapted.as_deref_mut(),
-            attended,
-            low_output,
-            attention_output,
-            dx,
-            &mut dattended,
-            workspace,
-        );
-        let mut dqkv = workspace.take(rows, fused);
-        attention.backward(&qkv, &batch.packing, &dattended, &mut workspace.attention, &mut dqkv);
-        workspace.give(dattended);
-        // Below the first layer there is nothing to train but a soft prompt.
-        let ends_here = index == 0 && batch.virtual_tokens == 0;
-        let norm = (&kept.input, &layer.attention_norm[..]);
-        let wanted = if ends_here { None } else { Some(&mut dnormed[..]) };
-        self.fused_backward(index, Site::Qkv, adapted, norm, low_qkv, Some(qkv), &mut dqkv, wanted, workspace);
-        workspace.give(dqkv);
-        if !ends_here {
-            rms_norm_backward(&kept.input, &layer.attention_norm, rms_eps, &dnormed, dx);
-        }
-        workspace.give(dnormed);
-        workspace.give(kept.input);
-    }
-
-    /// Back through [`Self::add_projection`] (but its residual): writes `dx`, given `dy`, and adds to the adapter's gradient.
-    ///
-    /// `x` is its input, there if the site has an adapter; `low` and `alone` are what it returned.
-    fn add_projection_backward(
-        &self,
-        index: usize,
-        site: Site,
-        adapted: Option<&mut Adapted>,
-        x: Option<Buffer>,
-        low: Option<Buffer>,
-        alone: Option<Buffer>,
-        dy: &[f32],
-        dx: &mut [f32],
-        workspace: &mut Workspace,
-    ) {
-        let (weight, hidden) = (self.matrix(index, site), self.config.hidden);
-        let inputs = weight.len() / hidden;
-        if let (Some(Adapted { low_rank, gradient }), Some(x), Some(low)) = (adapted, &x, &low) {
-            let mut scaled = None;
-            if let Some(alone) = &alone {
-                // The residual needs `dy` as it is.
-                let mut copy = workspace.take(dy.len() / hidden, hidden);
-                copy.copy_from_slice(dy);
-                low_rank.unscale(index, site, alone, &mut copy, gradient);
-                scaled = Some(copy);
-            }
-            let dy = scaled.as_deref().unwrap_or(dy);
-            linear_input_gradient(dx, dy, weight, inputs, hidden);
-            low_rank.backward(index, site, x, low, dy, gradient, Some(dx), workspace);
-            scaled.into_iter().for_each(|buffer| workspace.give(buffer));
-        } else {
-            linear_input_gradient(dx, dy, weight, inputs, hidden);
-        }
-        [x, low, alone].into_iter().flatten().for_each(|buffer| workspace.give(buffer));
-    }
-
-    /// Back through projections of `norm = (input, gain)`: writes `dnormed` where it is wanted, given `dy` (which DoRA scales),
-    /// and adds to the adapter's gradient. `low` is its `u`, `y` its output, there at least if the site has a DoRA.
-    fn fused_backward(
-        &self,
-        index: usize,
-        site: Site,
-        adapted: Option<&mut Adapted>,
-        norm: (&Buffer, &[f32]),
-        low: Option<Buffer>,
-        y: Option<Buffer>,
-        dy: &mut [f32],
-        mut dnormed: Option<&mut [f32]>,
-        workspace: &mut Workspace,
-    ) {
-        let (weight, hidden) = (self.matrix(index, site), self.config.hidden);
-        let outputs = weight.len() / hidden;
-        let adapted = adapted.zip(low.as_ref());
-        let mut then = None;
-        if let Some((Adapted { low_rank, gradient }, low)) = adapted {
-            if let Some(y) = &y {
-                low_rank.unscale(index, site, y, dy, gradient);
-            }
-            then = Some((low_rank, gradient, low));
-        }
-        if let Some(dnormed) = dnormed.as_deref_mut() {
-            linear_input_gradient(dnormed, dy, weight, hidden, outputs);
-        }
-        if let Some((low_rank, gradient, low)) = then {
-            let (input, gain) = norm;
-            let mut normed = workspace.take(dy.len() / outputs, hidden);
-            rms_norm(input, gain, self.config.rms_eps, &mut normed);
-            low_rank.backward(index, site, &normed, low, dy, gradient, dnormed, workspace);
-            workspace.give(normed);
-        }
-        [low, y].into_iter().flatten().for_each(|buffer| workspace.give(buffer));
+        dx
     }
 
     /// The frozen weights of a site, `[outputs, inputs]`.
-    pub(crate) fn matrix(&self, layer: usize, site: Site) -> &[f32] {
-        let layer = &self.layers[layer];
+    pub(crate) fn matrix(&self, layer: usize, site: Site) -> &Frozen {
+        let layer = self.layer(layer);
         match site {
             Site::Qkv => &layer.qkv,
             Site::Output => &layer.output,
@@ -524,7 +282,25 @@ impl TrainableLlama {
         }
     }
 
-    fn attention<'a>(&self, rope: &'a RopeTable) -> Attention<'a> {
+    /// The squared length of each row of a site.
+    pub(crate) fn row_squares(&self, layer: usize, site: Site) -> &[f64] {
+        let all = self.row_squares.get_or_init(|| {
+            let mut panel = Vec::new();
+            let mut of_site = |layer: usize, site: Site| {
+                let frozen = self.matrix(layer, site);
+                let square = |row: &[f32]| row.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
+                frozen.dense(&mut panel).chunks_exact(frozen.inputs()).map(square).collect()
+            };
+            (0..self.layers.len()).map(|layer| Site::ALL.map(|site| of_site(layer, site))).collect()
+        });
+        &all[layer][site as usize]
+    }
+
+    pub(crate) fn layer(&self, index: usize) -> &Layer {
+        &self.layers[index]
+    }
+
+    pub(crate) fn attention<'a>(&self, rope: &'a RopeTable) -> Attention<'a> {
         Attention { heads: self.config.heads, kv_heads: self.config.kv_heads, head_dim: self.config.head_dim, rope }
     }
 
@@ -538,19 +314,8 @@ impl TrainableLlama {
     }
 }
 
-impl Inner {
-    fn give_to(self, workspace: &mut Workspace) {
-        let Self { qkv, middle, gate_up, low_rank } = self;
-        [qkv, middle, gate_up].into_iter().for_each(|buffer| workspace.give(buffer));
-        if let Some(KeptLowRank { attended, low, attention_output, mlp_output }) = low_rank {
-            let some = low.into_iter().chain([Some(attended), attention_output, mlp_output]);
-            some.flatten().for_each(|buffer| workspace.give(buffer));
-        }
-    }
-}
-
 impl Layer {
-    fn new(index: usize, layer: DenseLayer, config: &LlamaConfig) -> Result<Self, TrainError> {
+    fn new(index: usize, layer: DenseLayer, config: &LlamaConfig, quantisation: Option<Quantisation>) -> Result<Self, TrainError> {
         let LlamaConfig { hidden, intermediate, .. } = *config;
         let (queries, kv) = (config.query_width(), config.kv_width());
         for (name, tensor, expected) in [
@@ -568,11 +333,11 @@ impl Layer {
         }
         Ok(Self {
             attention_norm: layer.attention_norm,
-            qkv: [layer.q, layer.k, layer.v].concat(),
-            output: layer.o,
+            qkv: Frozen::new([layer.q, layer.k, layer.v].concat(), hidden, quantisation),
+            output: Frozen::new(layer.o, queries, quantisation),
             mlp_norm: layer.mlp_norm,
-            gate_up: [layer.gate, layer.up].concat(),
-            down: layer.down,
+            gate_up: Frozen::new([layer.gate, layer.up].concat(), hidden, quantisation),
+            down: Frozen::new(layer.down, intermediate, quantisation),
         })
     }
 }

@@ -3,12 +3,14 @@
 //! `y = c ⊙ (W x + s B A x)`. With LoRA `c = 1`; with DoRA `c = magnitude / ‖W + s B A‖` by rows, and the norm counts as a
 //! constant in the gradient (§4.3 of the paper, as PEFT does). With `g` the gradient of `y`, `g' = c ⊙ g` and `u = s A x`:
 //! `dB = g'ᵀ u`, `dA = (s B ᵀg')ᵀ x`, `dmagnitude = Σ g ⊙ y / magnitude`, `dx = g' W + s g' B A`.
+//!
+//! Dropout is applied to the `x` that enters A; projections that read the same input share its mask. PEFT draws one for each
+//! projection, and with DoRA drops the input of `W` in the correction too.
 
-use crate::TrainError;
-use crate::Workspace;
-use crate::seed::Draws;
+use crate::seed::{Draws, INITIAL};
 use crate::workspace::Buffer;
-use kernels::train::{Matrix, MatrixMut, Store, product_nn, product_nt, product_tn};
+use crate::{TrainError, TrainableLlama, Workspace};
+use kernels::train::{DropoutMask, Matrix, MatrixMut, Store, product_nn, product_nt, product_tn};
 use model::{LlamaConfig, Lora, LoraPart, LoraShape, ModelError, Projection};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -31,6 +33,18 @@ pub(crate) enum Site {
     Output,
     GateUp,
     Down,
+}
+
+impl Site {
+    pub const ALL: [Self; 4] = [Self::Qkv, Self::Output, Self::GateUp, Self::Down];
+}
+
+/// What one pass leaves out of the inputs of A.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// From 0 to below 1.
+    pub share: f32,
+    pub key: u64,
 }
 
 /// Projections that read the same input and whose outputs stand side by side.
@@ -64,6 +78,7 @@ pub(crate) struct LowRank<'a> {
     pub weights: &'a [f32],
     /// `‖W + s B A‖` of each row with a magnitude.
     pub norms: &'a [f32],
+    pub dropout: Option<Dropout>,
 }
 
 impl LoraLayout {
@@ -140,9 +155,8 @@ impl LoraLayout {
     }
 
     /// A drawn from ±1/√inputs (PEFT's Kaiming start), B zero, magnitudes the rows' lengths: at first the base is unchanged.
-    pub(crate) fn initial(&self, seed: u64, matrix: &dyn Fn(usize, Site) -> Vec<f32>) -> Vec<f32> {
-        // A stream far from those of the epochs.
-        let mut draws = Draws::new(seed, u64::MAX);
+    pub(crate) fn initial(&self, seed: u64, base: &TrainableLlama) -> Vec<f32> {
+        let mut draws = Draws::new(seed, INITIAL);
         let mut weights = vec![0.0; self.len];
         for group in self.groups.iter().flatten() {
             let bound = 1.0 / (group.inputs.max(1) as f64).sqrt();
@@ -150,44 +164,47 @@ impl LoraLayout {
                 *value = ((draws.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0) as f32 * bound as f32;
             }
         }
-        if self.shape.dora {
-            let mut norms = vec![0.0; self.norms];
-            self.fill_norms(&weights, matrix, &mut norms);
-            for part in self.groups.iter().flatten().flat_map(|group| &group.parts) {
-                weights[part.magnitude.clone()].copy_from_slice(&norms[part.norm.clone()]);
-            }
+        let norms = self.norms(&weights, base);
+        for part in self.groups.iter().flatten().flat_map(|group| &group.parts).filter(|_| self.shape.dora) {
+            weights[part.magnitude.clone()].copy_from_slice(&norms[part.norm.clone()]);
         }
         weights
     }
 
-    /// `‖W + s B A‖` of each row with a magnitude; none without DoRA. `matrix` gives the frozen `[width, inputs]` of a site.
-    pub(crate) fn norms(&self, weights: &[f32], matrix: &dyn Fn(usize, Site) -> Vec<f32>) -> Vec<f32> {
+    /// `‖W + s B A‖` of each row with a magnitude; none without DoRA.
+    ///
+    /// By rows, `‖w + s b A‖² = ‖w‖² + 2 s b·(A w) + s² b·(A Aᵀ) b`: W is only multiplied with the narrow A, never copied.
+    pub(crate) fn norms(&self, weights: &[f32], base: &TrainableLlama) -> Vec<f32> {
         let mut norms = vec![0.0; self.norms];
-        if self.shape.dora {
-            self.fill_norms(weights, matrix, &mut norms);
+        if !self.shape.dora {
+            return norms;
         }
-        norms
-    }
-
-    fn fill_norms(&self, weights: &[f32], matrix: &dyn Fn(usize, Site) -> Vec<f32>, norms: &mut [f32]) {
-        let (rank, scale) = (self.shape.rank, self.shape.scale());
+        let (rank, scale) = (self.shape.rank, f64::from(self.shape.scale()));
+        let (mut panel, mut products, mut gram) = (Vec::new(), Vec::new(), vec![0.0; rank * rank]);
         for (layer, groups) in self.groups.iter().enumerate() {
-            for (group, site) in groups.iter().zip([Site::Qkv, Site::Output, Site::GateUp, Site::Down]) {
+            for (group, site) in groups.iter().zip(Site::ALL) {
                 if group.parts.is_empty() {
                     continue;
                 }
-                let mut tuned = matrix(layer, site);
+                let lengths = base.row_squares(layer, site);
+                let frozen = base.matrix(layer, site).dense(&mut panel);
                 for (index, part) in group.parts.iter().enumerate() {
-                    let rows = &mut tuned[part.offset * group.inputs..][..part.outputs * group.inputs];
-                    let b: Vec<f32> = weights[part.b.clone()].iter().map(|value| scale * value).collect();
                     let a = Matrix::new(&weights[self.a_of(group, index)], rank, group.inputs);
-                    product_nn(MatrixMut::new(rows, part.outputs, group.inputs), Matrix::new(&b, part.outputs, rank), a, Store::Add);
-                    norms[part.norm.clone()].par_iter_mut().zip(rows.par_chunks(group.inputs)).for_each(|(norm, row)| {
-                        *norm = row.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt() as f32;
+                    let rows = Matrix::new(&frozen[part.offset * group.inputs..], part.outputs, group.inputs);
+                    products.resize(part.outputs * rank, 0.0);
+                    product_nt(MatrixMut::new(&mut products, part.outputs, rank), rows, a, Store::Replace);
+                    product_nt(MatrixMut::new(&mut gram, rank, rank), a, a, Store::Replace);
+                    let rows = products.par_chunks(rank).zip(weights[part.b.clone()].par_chunks(rank)).zip(&lengths[part.offset..]);
+                    norms[part.norm.clone()].par_iter_mut().zip(rows).for_each(|(norm, ((along, b), length))| {
+                        let dot = |x: &[f32]| x.iter().zip(b).map(|(x, b)| f64::from(*x) * f64::from(*b)).sum::<f64>();
+                        let own: f64 = gram.chunks_exact(rank).zip(b).map(|(row, b)| f64::from(*b) * dot(row)).sum();
+                        // Rounding could take the length of a row of nearly zeros below 0.
+                        *norm = (length + 2.0 * scale * dot(along) + scale * scale * own).max(0.0).sqrt() as f32;
                     });
                 }
             }
         }
+        norms
     }
 
     fn group(&mut self, all: &[Projection], config: &LlamaConfig) -> Group {
@@ -240,8 +257,11 @@ impl LowRank<'_> {
         }
         let (rows, low) = (x.len() / group.inputs, group.parts.len() * rank);
         let mut u = workspace.take(rows, low);
+        let dropped = self.dropped(layer, site, x, workspace);
         let a = Matrix::new(&self.weights[group.a.clone()], low, group.inputs);
-        product_nt(MatrixMut::new(&mut u, rows, low), Matrix::new(x, rows, group.inputs), a, Store::Replace);
+        let x = Matrix::new(dropped.as_deref().unwrap_or(x), rows, group.inputs);
+        product_nt(MatrixMut::new(&mut u, rows, low), x, a, Store::Replace);
+        dropped.into_iter().for_each(|buffer| workspace.give(buffer));
         self.scale(&mut u);
         for (index, part) in group.parts.iter().enumerate() {
             product_nt(
@@ -306,14 +326,38 @@ impl LowRank<'_> {
             product_tn(db, dy, Matrix::strided(&u[index * rank..], rows, rank, low), Store::Add);
         }
         self.scale(&mut du);
+        let dropped = self.dropped(layer, site, x, workspace);
         let du_matrix = Matrix::new(&du, rows, low);
         let da = MatrixMut::new(&mut gradient[group.a.clone()], low, group.inputs);
-        product_tn(da, du_matrix, Matrix::new(x, rows, group.inputs), Store::Add);
+        product_tn(da, du_matrix, Matrix::new(dropped.as_deref().unwrap_or(x), rows, group.inputs), Store::Add);
         if let Some(dx) = dx {
             let a = Matrix::new(&self.weights[group.a.clone()], low, group.inputs);
-            product_nn(MatrixMut::new(dx, rows, group.inputs), du_matrix, a, Store::Add);
+            match (self.mask(layer, site), dropped) {
+                (Some(mask), Some(mut part)) => {
+                    product_nn(MatrixMut::new(&mut part, rows, group.inputs), du_matrix, a, Store::Replace);
+                    mask.apply(&part, group.inputs, dx, Store::Add);
+                    workspace.give(part);
+                }
+                _ => product_nn(MatrixMut::new(dx, rows, group.inputs), du_matrix, a, Store::Add),
+            }
+        } else {
+            dropped.into_iter().for_each(|buffer| workspace.give(buffer));
         }
         workspace.give(du);
+    }
+
+    /// What is left of the input of A, where there is dropout.
+    fn dropped(&self, layer: usize, site: Site, x: &[f32], workspace: &mut Workspace) -> Option<Buffer> {
+        let inputs = self.group(layer, site).inputs;
+        let mask = self.mask(layer, site)?;
+        let mut dropped = workspace.take(x.len() / inputs, inputs);
+        mask.apply(x, inputs, &mut dropped, Store::Replace);
+        Some(dropped)
+    }
+
+    fn mask(&self, layer: usize, site: Site) -> Option<DropoutMask> {
+        let Dropout { share, key } = self.dropout?;
+        Some(DropoutMask { share, key: Draws::new(key, (layer * 4 + site as usize) as u64).next() })
     }
 
     fn group(&self, layer: usize, site: Site) -> &Group {

@@ -1,13 +1,10 @@
-//! What an adapter learns from: examples (SFT), or judgements about texts (DPO and KTO).
-//!
-//! With `r = log p(text) − log p_base(text)`, summed over the answer's tokens: a pair costs `−log σ(β (r_chosen − r_rejected))`
-//! (DPO, arXiv 2305.18290); a single text costs `1 − σ(β r)` if it was liked and `σ(β r)` if not. The latter is KTO
-//! (arXiv 2402.01306) with its reference point at 0, TRL's `apo_zero_unpaired` (arXiv 2408.06266): the point that KTO estimates
-//! from other texts of the batch is mere noise at batches this small.
+//! What is learned from: examples (SFT), or judgements about texts ([`Preference`]).
 
-use crate::data::{Split, fault, hex};
-use crate::{Control, Dataset, Example, LoraLayout, PackedBatch, Stop, TrainError, TrainableLlama, Workspace};
-use model::LlamaConfig;
+use crate::data::{Split, hex};
+use crate::preference::Text;
+use crate::run::Desk;
+use crate::tuned::Tuned;
+use crate::{Dataset, Example, PairLoss, Preference, SingleLoss, Stop, TrainError};
 use sha2::{Digest, Sha256};
 
 /// What a person thought of one or two texts.
@@ -32,22 +29,6 @@ pub struct Judgements {
 }
 
 impl Judgements {
-    /// # Errors
-    /// `NoExamples`, or `Example` for the first one that this base cannot take.
-    pub fn check(&self, base: &LlamaConfig) -> Result<(), TrainError> {
-        if self.train.is_empty() {
-            return Err(TrainError::NoExamples);
-        }
-        for (split, judgements) in [(Split::Train, &self.train), (Split::Heldout, &self.heldout)] {
-            for (index, judgement) in judgements.iter().enumerate() {
-                if let Some(problem) = judgement.texts().into_iter().find_map(|text| fault(text, base, 0)) {
-                    return Err(TrainError::Example { split, index, problem });
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// SHA-256 over everything in it, in hexadecimal.
     pub fn identity(&self) -> String {
         let mut hash = Sha256::new();
@@ -74,124 +55,106 @@ impl Judgement {
             Self::Single { text, .. } => vec![text],
         }
     }
-
-    fn weight(&self) -> f64 {
-        match self {
-            Self::Pair { chosen: text, .. } | Self::Single { text, .. } => f64::from(text.weight),
-        }
-    }
-
-    /// The loss, and its derivatives by the log-probability of each text, given every text's `r`.
-    fn cost(&self, beta: f64, r: &[f64]) -> (f64, Vec<f64>) {
-        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-        match self {
-            Self::Pair { .. } => {
-                let margin = beta * (r[0] - r[1]);
-                let slope = beta * sigmoid(-margin);
-                // ln(1 + e⁻ˣ) without overflow.
-                ((-margin).max(0.0) + (-margin.abs()).exp().ln_1p(), vec![-slope, slope])
-            }
-            Self::Single { liked, .. } => {
-                let share = sigmoid(beta * r[0]);
-                let slope = beta * share * (1.0 - share);
-                if *liked { (1.0 - share, vec![-slope]) } else { (share, vec![slope]) }
-            }
-        }
-    }
 }
 
-/// The data of a run, with what its loss compares to.
-pub(crate) enum Task<'a> {
-    Examples(&'a Dataset),
-    /// With the log-probabilities of all texts under the bare base, once they are known.
-    Judgements {
-        data: &'a Judgements,
-        beta: f64,
-        reference: Option<Reference>,
-    },
+/// The data of a run, as its loss sees it.
+pub(crate) struct Task<'a> {
+    train: Vec<Item<'a>>,
+    heldout: Vec<Item<'a>>,
+    preference: Preference,
+    identity: String,
 }
 
-/// By judgement, then by text.
-pub(crate) struct Reference {
-    train: Vec<Vec<f64>>,
-    heldout: Vec<Vec<f64>>,
+/// One or two texts that cost something together.
+struct Item<'a> {
+    kind: Kind,
+    texts: Vec<&'a Example>,
+    /// Log-probability of each text under the bare base; zeros where no loss asks for it.
+    base: Vec<f64>,
 }
 
-/// What every pass of a run needs.
-pub(crate) struct Passes<'a> {
-    pub base: &'a TrainableLlama,
-    pub layout: &'a LoraLayout,
-    pub rows_at_once: usize,
-    pub recompute: bool,
-    pub control: &'a Control,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Example,
+    Pair,
+    Single { liked: bool },
 }
 
-impl Task<'_> {
-    pub fn check(&self, base: &LlamaConfig) -> Result<(), TrainError> {
-        match self {
-            Self::Examples(data) => data.check(base, 0),
-            Self::Judgements { data, .. } => data.check(base),
-        }
+impl<'a> Task<'a> {
+    pub fn of_examples(data: &'a Dataset) -> Self {
+        let items = |examples: &'a [Example]| examples.iter().map(|example| Item::new(Kind::Example, vec![example])).collect();
+        Self { train: items(&data.train), heldout: items(&data.heldout), preference: Preference::default(), identity: data.identity() }
     }
 
-    pub fn identity(&self) -> String {
-        match self {
-            Self::Examples(data) => data.identity(),
-            Self::Judgements { data, .. } => data.identity(),
-        }
-    }
-
-    /// What a batch is drawn from.
-    pub fn train_len(&self) -> usize {
-        match self {
-            Self::Examples(data) => data.train.len(),
-            Self::Judgements { data, .. } => data.train.len(),
-        }
-    }
-
-    pub fn has_heldout(&self) -> bool {
-        match self {
-            Self::Examples(data) => !data.heldout.is_empty(),
-            Self::Judgements { data, .. } => !data.heldout.is_empty(),
-        }
-    }
-
-    /// Looks up once what the bare base thinks of all texts; nothing to do for examples.
-    pub fn prepare(&mut self, passes: &Passes, workspace: &mut Workspace) -> Result<(), Stop> {
-        if let Self::Judgements { data, reference, .. } = self {
-            let mut look_up = |judgements: &[Judgement]| {
-                let mut found = Vec::with_capacity(judgements.len());
-                for (chunk, batch) in passes.packed(judgements.iter().collect()) {
-                    let logprobs = passes.base.log_probabilities(None, &batch, workspace, passes.control)?;
-                    found.extend(by_judgement(&chunk, &logprobs));
-                }
-                Ok(found)
+    pub fn of_judgements(data: &'a Judgements, preference: Preference) -> Self {
+        let item = |judgement: &'a Judgement| {
+            let kind = match judgement {
+                Judgement::Pair { .. } => Kind::Pair,
+                Judgement::Single { liked, .. } => Kind::Single { liked: *liked },
             };
-            *reference = Some(Reference { train: look_up(&data.train)?, heldout: look_up(&data.heldout)? });
+            Item::new(kind, judgement.texts())
+        };
+        let items = |judgements: &'a [Judgement]| judgements.iter().map(item).collect();
+        Self { train: items(&data.train), heldout: items(&data.heldout), preference, identity: data.identity() }
+    }
+
+    /// # Errors
+    /// `NoExamples`, or `Example` for the first one that this base or objective cannot take.
+    pub fn check(&self, tuned: &dyn Tuned) -> Result<(), TrainError> {
+        if self.train.is_empty() {
+            return Err(TrainError::NoExamples);
+        }
+        for (split, items) in [(Split::Train, &self.train), (Split::Heldout, &self.heldout)] {
+            for (index, item) in items.iter().enumerate() {
+                let alone = matches!(item.kind, Kind::Single { .. }) && self.preference.pairs == PairLoss::Orpo;
+                let problem = item.texts.iter().find_map(|text| tuned.fault(text));
+                if let Some(problem) = problem.or(alone.then(|| "ORPO compares two texts, and this one is alone".to_owned())) {
+                    return Err(TrainError::Example { split, index, problem });
+                }
+            }
         }
         Ok(())
     }
 
-    /// Mean loss over what is held out, by weight.
-    pub fn heldout_loss(&self, passes: &Passes, weights: &[f32], workspace: &mut Workspace) -> Result<f64, Stop> {
-        let mut loss = 0.0;
-        match self {
-            Self::Examples(data) => {
-                let batches = PackedBatch::split(&data.heldout, 0, passes.rows_at_once);
-                let normalizer: f64 = batches.iter().map(PackedBatch::total_weight).sum();
-                for batch in &batches {
-                    loss += passes.base.lora_loss(passes.layout, weights, batch, normalizer, workspace, passes.control)?;
-                }
+    pub fn identity(&self) -> String {
+        self.identity.clone()
+    }
+
+    /// What a batch is drawn from.
+    pub fn len(&self) -> usize {
+        self.train.len()
+    }
+
+    pub fn has_heldout(&self) -> bool {
+        !self.heldout.is_empty()
+    }
+
+    /// Looks up once what the bare base thinks of all texts, where a loss compares with that.
+    pub fn ask_base(&mut self, tuned: &dyn Tuned, desk: &mut Desk) -> Result<(), Stop> {
+        let preference = self.preference;
+        for items in [&mut self.train, &mut self.heldout] {
+            let mut found = Vec::new();
+            let asked: Vec<&Item> = items.iter().filter(|item| item.compares(&preference)).collect();
+            for chunk in chunks(asked, tuned, desk.rows_at_once) {
+                found.extend(tuned.log_probabilities(None, &texts(&chunk), &mut desk.workspace, desk.control)?);
             }
-            Self::Judgements { data, beta, reference } => {
-                let total: f64 = data.heldout.iter().map(Judgement::weight).sum();
-                let mut reference = reference.iter().flat_map(|reference| &reference.heldout);
-                for (chunk, batch) in passes.packed(data.heldout.iter().collect()) {
-                    let logprobs = passes.base.log_probabilities(Some((passes.layout, weights)), &batch, workspace, passes.control)?;
-                    for ((judgement, logprobs), reference) in chunk.iter().zip(by_judgement(&chunk, &logprobs)).zip(&mut reference) {
-                        loss += judgement.weight() / total * judgement.cost(*beta, &difference(&logprobs, reference)).0;
-                    }
-                }
+            let mut found = found.into_iter();
+            for item in items.iter_mut().filter(|item| item.compares(&preference)) {
+                item.base = found.by_ref().take(item.texts.len()).collect();
+            }
+        }
+        Ok(())
+    }
+
+    /// Mean loss over what is held out, by weight; without `weights`, that of the bare base.
+    pub fn heldout_loss(&self, tuned: &dyn Tuned, weights: Option<&[f32]>, desk: &mut Desk) -> Result<f64, Stop> {
+        let total: f64 = self.heldout.iter().map(Item::weight).sum();
+        let shift = self.shift(&self.heldout.iter().collect::<Vec<_>>(), tuned, weights, desk)?;
+        let mut loss = 0.0;
+        for chunk in chunks(self.heldout.iter().collect(), tuned, desk.rows_at_once) {
+            let found = tuned.log_probabilities(weights, &texts(&chunk), &mut desk.workspace, desk.control)?;
+            for (item, found) in by_item(&chunk, &found) {
+                loss += item.weight() / total * item.cost(&self.preference, shift, found).0;
             }
         }
         Ok(loss)
@@ -200,92 +163,135 @@ impl Task<'_> {
     /// The loss of a batch, whose gradient is added to `gradient`, and the rows that it took.
     pub fn loss_and_gradient(
         &self,
-        passes: &Passes,
+        tuned: &dyn Tuned,
         weights: &[f32],
         batch: &[usize],
-        workspace: &mut Workspace,
+        step: u64,
+        desk: &mut Desk,
         gradient: &mut [f32],
     ) -> Result<(f64, usize), Stop> {
+        let items: Vec<&Item> = batch.iter().map(|index| &self.train[*index]).collect();
+        let total: f64 = items.iter().map(|item| item.weight()).sum();
+        let shift = self.shift(&items, tuned, Some(weights), desk)?;
         let (mut loss, mut rows) = (0.0, 0);
-        match self {
-            Self::Examples(data) => {
-                let parts = PackedBatch::split(batch.iter().map(|index| &data.train[*index]), 0, passes.rows_at_once);
-                let normalizer: f64 = parts.iter().map(PackedBatch::total_weight).sum();
-                for part in &parts {
-                    let (layout, recompute) = (passes.layout, passes.recompute);
-                    let control = passes.control;
-                    loss +=
-                        passes.base.lora_loss_and_gradient(layout, weights, part, normalizer, recompute, workspace, control, gradient)?;
-                    rows += part.rows();
+        for (part, chunk) in chunks(items, tuned, desk.rows_at_once).into_iter().enumerate() {
+            let texts = texts(&chunk);
+            rows += texts.iter().map(|text| tuned.rows(text)).sum::<usize>();
+            let mut slopes = |found: &[f64]| {
+                let mut slopes = Vec::with_capacity(found.len());
+                for (item, found) in by_item(&chunk, found) {
+                    let (cost, by_text) = item.cost(&self.preference, shift, found);
+                    let share = item.weight() / total;
+                    loss += share * cost;
+                    slopes.extend(by_text.into_iter().map(|slope| share * slope));
                 }
-            }
-            Self::Judgements { data, beta, reference } => {
-                let judgements: Vec<&Judgement> = batch.iter().map(|index| &data.train[*index]).collect();
-                let total: f64 = judgements.iter().map(|judgement| judgement.weight()).sum();
-                let mut reference = batch.iter().filter_map(|index| reference.as_ref().map(|reference| &reference.train[*index]));
-                for (chunk, part) in passes.packed(judgements) {
-                    let mut weigh = |logprobs: &[f64]| {
-                        let mut factors = Vec::with_capacity(logprobs.len());
-                        for ((judgement, logprobs), reference) in chunk.iter().zip(by_judgement(&chunk, logprobs)).zip(&mut reference) {
-                            let (cost, slopes) = judgement.cost(*beta, &difference(&logprobs, reference));
-                            let share = judgement.weight() / total;
-                            loss += share * cost;
-                            // The head weighs −log p, hence the sign.
-                            factors.extend(slopes.into_iter().map(|slope| -share * slope));
-                        }
-                        factors
-                    };
-                    let recompute = passes.recompute;
-                    passes.base.weighed_gradient(
-                        passes.layout,
-                        weights,
-                        &part,
-                        &mut weigh,
-                        recompute,
-                        workspace,
-                        passes.control,
-                        gradient,
-                    )?;
-                    rows += part.rows();
-                }
-            }
+                slopes
+            };
+            // Parts of an update are far fewer than 2²⁰.
+            let pass = step << 20 | part as u64;
+            tuned.gradient(weights, &texts, pass, &mut slopes, &mut desk.workspace, desk.control, gradient)?;
         }
         Ok((loss, rows))
     }
-}
 
-impl Passes<'_> {
-    /// Cuts judgements into batches of at most `rows_at_once` rows; the texts of a pair stay together.
-    fn packed<'j>(&self, judgements: Vec<&'j Judgement>) -> Vec<(Vec<&'j Judgement>, PackedBatch)> {
-        let mut chunks: Vec<Vec<&Judgement>> = Vec::new();
-        let mut filled = 0;
-        for judgement in judgements {
-            let rows: usize = judgement.texts().iter().map(|text| text.tokens().saturating_sub(1)).sum();
-            match chunks.last_mut() {
-                Some(chunk) if filled + rows <= self.rows_at_once => {
-                    chunk.push(judgement);
-                    filled += rows;
-                }
-                _ => {
-                    chunks.push(vec![judgement]);
-                    filled = rows;
-                }
-            }
+    /// KTO's `z₀` over these items; 0 for every other loss.
+    fn shift(&self, items: &[&Item], tuned: &dyn Tuned, weights: Option<&[f32]>, desk: &mut Desk) -> Result<f64, Stop> {
+        let singles: Vec<&Example> =
+            items.iter().filter(|item| matches!(item.kind, Kind::Single { .. })).flat_map(|item| item.texts.iter().copied()).collect();
+        if self.preference.singles != SingleLoss::Kto || singles.len() < 2 {
+            return Ok(0.0);
         }
-        let pack = |chunk: Vec<&'j Judgement>| {
-            let texts: Vec<&Example> = chunk.iter().flat_map(|judgement| judgement.texts()).collect();
-            (chunk, PackedBatch::new(texts, 0))
-        };
-        chunks.into_iter().map(pack).collect()
+        // Each prompt with the answer of the text before it, as TRL pairs them, as far as that fits.
+        let others = singles.iter().zip(singles.iter().cycle().skip(singles.len() - 1));
+        let mismatched: Vec<Example> = others
+            .map(|(text, other)| Example { answer: other.answer.clone(), ..(*text).clone() })
+            .filter(|text| tuned.fault(text).is_none())
+            .collect();
+        let items: Vec<Item> = mismatched.iter().map(|text| Item::new(Kind::Example, vec![text])).collect();
+        let mut sum = 0.0;
+        for chunk in chunks(items.iter().collect(), tuned, desk.rows_at_once) {
+            let texts = texts(&chunk);
+            let mut ask = |weights| tuned.log_probabilities(weights, &texts, &mut desk.workspace, desk.control);
+            sum += ask(weights)?.iter().sum::<f64>() - ask(None)?.iter().sum::<f64>();
+        }
+        Ok((sum / mismatched.len().max(1) as f64).max(0.0))
     }
 }
 
-/// Splits values of texts by the judgements that they belong to.
-fn by_judgement(judgements: &[&Judgement], values: &[f64]) -> Vec<Vec<f64>> {
-    let mut values = values.iter().copied();
-    judgements.iter().map(|judgement| values.by_ref().take(judgement.texts().len()).collect()).collect()
+impl<'a> Item<'a> {
+    fn new(kind: Kind, texts: Vec<&'a Example>) -> Self {
+        Self { kind, base: vec![0.0; texts.len()], texts }
+    }
+
+    /// Whether its loss asks what the bare base thinks of it.
+    fn compares(&self, preference: &Preference) -> bool {
+        match self.kind {
+            Kind::Example => false,
+            Kind::Pair => preference.pairs == PairLoss::Dpo,
+            Kind::Single { .. } => true,
+        }
+    }
+
+    /// What it counts in a mean: examples by their tokens, judgements by themselves.
+    fn weight(&self) -> f64 {
+        match self.kind {
+            Kind::Example => self.texts[0].total_weight(),
+            Kind::Pair | Kind::Single { .. } => f64::from(self.texts[0].weight),
+        }
+    }
+
+    /// The loss, and its derivatives by the log-probability of each text.
+    fn cost(&self, preference: &Preference, shift: f64, logprobs: &[f64]) -> (f64, Vec<f64>) {
+        let text = |index: usize| {
+            let tokens = self.texts[index].answer.len() as f64;
+            Text { logprob: logprobs[index], base: self.base[index], tokens }
+        };
+        match self.kind {
+            Kind::Example => {
+                let Text { logprob, tokens, .. } = text(0);
+                (-logprob / tokens, vec![-1.0 / tokens])
+            }
+            Kind::Pair => {
+                let (cost, slopes) = preference.pair(text(0), text(1));
+                (cost, slopes.to_vec())
+            }
+            Kind::Single { liked } => {
+                let (cost, slope) = preference.single(text(0), liked, shift);
+                (cost, vec![slope])
+            }
+        }
+    }
 }
 
-fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
-    a.iter().zip(b).map(|(a, b)| a - b).collect()
+/// Cuts items into passes of at most `rows` rows each; the texts of an item stay together, and a longer one goes alone.
+fn chunks<'i, 'a>(items: Vec<&'i Item<'a>>, tuned: &dyn Tuned, rows: usize) -> Vec<Vec<&'i Item<'a>>> {
+    let mut chunks: Vec<Vec<&Item>> = Vec::new();
+    let mut filled = 0;
+    for item in items {
+        let length: usize = item.texts.iter().map(|text| tuned.rows(text)).sum();
+        match chunks.last_mut() {
+            Some(chunk) if filled + length <= rows => {
+                chunk.push(item);
+                filled += length;
+            }
+            _ => {
+                chunks.push(vec![item]);
+                filled = length;
+            }
+        }
+    }
+    chunks
+}
+
+fn texts<'a>(items: &[&Item<'a>]) -> Vec<&'a Example> {
+    items.iter().flat_map(|item| item.texts.iter().copied()).collect()
+}
+
+/// Splits values of texts by the items that they belong to.
+fn by_item<'i, 'a, 'v>(items: &'i [&'i Item<'a>], mut values: &'v [f64]) -> impl Iterator<Item = (&'i Item<'a>, &'v [f64])> {
+    items.iter().map(move |item| {
+        let (own, rest) = values.split_at(item.texts.len());
+        values = rest;
+        (*item, own)
+    })
 }

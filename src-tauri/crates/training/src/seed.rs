@@ -1,5 +1,10 @@
 //! Seeded draws that need no stored state: the seed and a counter give the same numbers in every session.
 
+/// The stream of initial weights, far from those of the epochs.
+pub(crate) const INITIAL: u64 = u64::MAX;
+/// Mixed into the seed of what is left out by dropout, whose streams are passes.
+pub(crate) const DROPOUT: u64 = 0x6472_6f70_6f75_7421;
+
 /// SplitMix64 (Steele, Lea and Flood 2014), the generator that the Java and Rust standard libraries seed others with.
 #[derive(Debug, Clone)]
 pub(crate) struct Draws {

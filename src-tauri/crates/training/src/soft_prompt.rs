@@ -2,39 +2,18 @@
 //!
 //! The same seed, base, dataset and threads give the same bits, also when the run was stopped and resumed in between.
 
-use crate::batch::BatchOrder;
-use crate::optimizer::clip;
-use crate::priority::background_pool;
-use crate::report::Reporter;
-use crate::schedule::learning_rate;
-use crate::seed::Draws;
-use crate::state::{State, Trainee, finite, newest_path};
+use crate::objective::Task;
+use crate::run::{Halt, Run, Surroundings};
+use crate::seed::{Draws, INITIAL};
+use crate::state::Trainee;
+use crate::tuned::Tuned;
 use crate::{
-    Checkpoints, Control, Dataset, Disk, Example, FileLayer, Observer, Outcome, PackedBatch, Point, PromptStart, RunIdentity,
-    SoftPromptConfig, Stop, TrainError, TrainableLlama, Workspace,
+    Control, Dataset, Disk, FileLayer, Judgements, Observer, Outcome, PromptBase, PromptStart, RunIdentity, SoftPromptConfig, TrainError,
+    Trained,
 };
 use domain::Phase;
 use model::SoftPrompt;
 use std::path::Path;
-use std::time::Instant;
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Trained {
-    /// The best one by held-out loss; without held-out examples the last.
-    pub soft_prompt: SoftPrompt,
-    /// Training loss of the last update.
-    pub final_loss: f64,
-    /// Held-out loss of what was used before: the prompt that training started from if that was trained, else the bare base.
-    pub heldout_before: Option<f64>,
-    /// Held-out loss of `soft_prompt`.
-    pub heldout_after: Option<f64>,
-    /// Updates made; fewer than asked for if held-out loss stopped falling.
-    pub steps: u32,
-    /// Rows through the base a second, in this session.
-    pub tokens_per_second: f64,
-    /// The loss of every update.
-    pub history: Vec<Point>,
-}
 
 /// Trains a soft prompt, with checkpoints in `run_dir`.
 ///
@@ -44,15 +23,32 @@ pub struct Trained {
 /// # Errors
 /// See [`TrainError`]; the newest checkpoint stays usable after any of them.
 pub fn soft_prompt(
-    base: &TrainableLlama,
+    base: &dyn PromptBase,
     data: &Dataset,
     config: &SoftPromptConfig,
     run_dir: &Path,
     resume: bool,
     control: &Control,
     observer: &mut dyn Observer,
-) -> Result<Outcome, TrainError> {
+) -> Result<Outcome<Trained<SoftPrompt>>, TrainError> {
     soft_prompt_on(&Disk, base, data, config, run_dir, resume, control, observer)
+}
+
+/// [`soft_prompt`] from judgements instead of examples (see [`crate::Preference`]).
+///
+/// # Errors
+/// As [`soft_prompt`].
+pub fn soft_prompt_from_judgements(
+    base: &dyn PromptBase,
+    data: &Judgements,
+    config: &SoftPromptConfig,
+    run_dir: &Path,
+    resume: bool,
+    control: &Control,
+    observer: &mut dyn Observer,
+) -> Result<Outcome<Trained<SoftPrompt>>, TrainError> {
+    let around = Surroundings { files: &Disk, folder: run_dir, resume, control, observer };
+    recipe(base, Task::of_judgements(data, config.preference), config, around)
 }
 
 /// [`soft_prompt`] on another file layer.
@@ -61,181 +57,92 @@ pub fn soft_prompt(
 /// As [`soft_prompt`].
 pub fn soft_prompt_on(
     files: &dyn FileLayer,
-    base: &TrainableLlama,
+    base: &dyn PromptBase,
     data: &Dataset,
     config: &SoftPromptConfig,
     run_dir: &Path,
     resume: bool,
     control: &Control,
     observer: &mut dyn Observer,
-) -> Result<Outcome, TrainError> {
+) -> Result<Outcome<Trained<SoftPrompt>>, TrainError> {
+    let around = Surroundings { files, folder: run_dir, resume, control, observer };
+    recipe(base, Task::of_examples(data), config, around)
+}
+
+fn recipe<'a>(
+    base: &dyn PromptBase,
+    mut task: Task,
+    config: &'a SoftPromptConfig,
+    around: Surroundings<'a>,
+) -> Result<Outcome<Trained<SoftPrompt>>, TrainError> {
     // ── Prepare: what is trained, on what, from where.
-    observer.phase(Phase::Prepare);
-    config.check(base.config())?;
-    data.check(base.config(), config.virtual_tokens)?;
-    let pool = background_pool(config.threads)?;
-    let checkpoints = Checkpoints::new(files, run_dir, config.checkpoints_kept);
-    let identity = RunIdentity { base: base.identity().to_owned(), dataset: data.identity(), config: config.identity() };
-    let trained = Trainee { name: PROMPT, shape: vec![config.virtual_tokens, base.config().hidden], weight_decay: config.weight_decay };
-    let initial = || initial_prompt(base, config);
-    let (mut state, mut saved) = State::start(trained, initial, config.seed, &identity, &checkpoints, resume, observer)?;
-    let order = BatchOrder::new(config.seed, data.train.len(), config.batch_size);
-    let mut workspace = Workspace::default();
-    let mut reporter = Reporter::new(observer, config.steps);
-    let rate = |step| learning_rate(step, config.steps, config.warmup_steps, config.learning_rate, config.final_rate);
-    let measure = |prompt: &[f32], virtual_tokens, workspace: &mut Workspace| {
-        pool.install(|| mean_loss(base, prompt, &data.heldout, virtual_tokens, config.rows_at_once, workspace, control))
-    };
-    let stopped = |stop, state: &State, saved: Option<u32>, reporter: &mut Reporter| {
-        state.stopped(stop, saved, &identity, &order, &checkpoints, reporter.observer)
-    };
+    around.observer.phase(Phase::Prepare);
+    config.check(base)?;
+    let tuned = base.with_prompt(config.virtual_tokens, config.run.recompute);
+    task.check(&*tuned)?;
+    let trainee = Trainee { name: PROMPT, shape: vec![config.virtual_tokens, base.hidden()], weight_decay: config.run.weight_decay };
+    let identity = RunIdentity { base: base.identity().to_owned(), dataset: task.identity(), config: config.identity() };
+    let mut run = Run::begin(&config.run, trainee, || initial_prompt(base, config), identity, task.len(), around)?;
 
-    // ── Measure where we start from.
-    if !data.heldout.is_empty() && state.progress.heldout_before.is_none() {
-        let before = match config.start {
-            PromptStart::Trained(_) => measure(&state.weights, config.virtual_tokens, &mut workspace),
-            PromptStart::Tokens(_) | PromptStart::Vocabulary => measure(&[], 0, &mut workspace),
-        };
-        match before {
-            Ok(loss) => state.progress.heldout_before = Some(finite(loss, "held-out loss", 0, || None)?),
-            Err(stop) => return stopped(stop, &state, saved, &mut reporter),
-        }
+    let ended = train(&mut run, &mut task, &*tuned, config);
+    run.end(ended, |vectors| SoftPrompt { tokens: config.virtual_tokens, hidden: base.hidden(), vectors })
+}
+
+fn train(run: &mut Run, task: &mut Task, tuned: &dyn Tuned, config: &SoftPromptConfig) -> Result<(), Halt> {
+    // ── What the bare base thinks of judged texts, and the held-out loss that we start from.
+    run.compute(|_, desk| task.ask_base(tuned, desk))?;
+    if task.has_heldout() && run.start_unknown() {
+        let trained_before = matches!(config.start, PromptStart::Trained(_));
+        let loss = run.compute(|prompt, desk| task.heldout_loss(tuned, trained_before.then_some(prompt), desk))?;
+        run.record_start(loss)?;
     }
 
-    // ── Train.
-    reporter.observer.phase(Phase::Train);
-    let mut gradient = vec![0f32; state.weights.len()];
-    let mut initial_heldout = None;
+    run.phase(Phase::Train);
     loop {
-        let step = state.step();
-        let resumed = state.fresh_loss.is_none();
-        let at_end = step >= config.steps;
-
-        // Held-out loss before the first, every so many and after the last update; the best prompt is kept.
-        let due = !data.heldout.is_empty() && (at_end || step % config.heldout_every == 0) && state.progress.measured != Some(step);
-        let mut heldout_loss = None;
-        if due {
-            match measure(&state.weights, config.virtual_tokens, &mut workspace) {
-                Ok(loss) => {
-                    state.record_heldout(finite(loss, "held-out loss", step, || newest_path(&checkpoints))?);
-                    heldout_loss = Some(loss);
-                }
-                Err(stop) => return stopped(stop, &state, saved, &mut reporter),
-            }
+        // ── Held-out loss before the first, every so many and after the last update; the best prompt is kept.
+        if task.has_heldout() && run.heldout_due() {
+            let loss = run.compute(|prompt, desk| task.heldout_loss(tuned, Some(prompt), desk))?;
+            run.record_heldout(loss)?;
         }
-        let given_up = config.patience.is_some_and(|patience| state.progress.strikes >= patience);
-        let last = at_end || given_up;
-        match state.progress.history.last() {
-            Some(point) if last || !resumed || heldout_loss.is_some() => {
-                reporter.metric(step, point.loss, point.heldout_loss, rate(step), last);
-            }
-            Some(_) => {}
-            None => initial_heldout = heldout_loss,
+        if run.rest()? {
+            return Ok(());
         }
 
-        let wanted = last || (config.checkpoint_steps > 0 && step > 0 && step % config.checkpoint_steps == 0);
-        if wanted && saved != Some(step) {
-            let path = checkpoints.save(&state.checkpoint(&identity, &order))?;
-            saved = Some(step);
-            reporter.observer.checkpoint(step, &path);
+        // ── One update: gradient over the batch in parts, clipped, then AdamW.
+        let (loss, rows) = run.differentiate(|prompt, batch, step, desk, gradient| {
+            task.loss_and_gradient(tuned, prompt, batch, u64::from(step), desk, gradient)
+        })?;
+        if run.step() == 0 && run.gradient().1.iter().all(|value| *value == 0.0) {
+            return Err(TrainError::NoGradient { tensor: PROMPT.to_owned() }.into());
         }
-        if last {
-            break;
-        }
-
-        // One update: gradient over the batch in parts, clipped, then AdamW.
-        if let Err(stop) = control.breathe() {
-            return stopped(stop, &state, saved, &mut reporter);
-        }
-        let (began, waited) = (Instant::now(), control.waited());
-        let examples = order.batch(step).into_iter().map(|index| &data.train[index]);
-        let parts = PackedBatch::split(examples, config.virtual_tokens, config.rows_at_once);
-        let normalizer: f64 = parts.iter().map(PackedBatch::total_weight).sum();
-        let mut loss = 0.0;
-        gradient.fill(0.0);
-        for part in &parts {
-            let pass = pool.install(|| {
-                base.loss_and_gradient(&state.weights, part, normalizer, config.recompute, &mut workspace, control, &mut gradient)
-            });
-            match pass {
-                Ok(partial) => loss += partial,
-                Err(stop) => return stopped(stop, &state, saved, &mut reporter),
-            }
-        }
-        let update = step + 1;
-        finite(loss, "loss", update, || newest_path(&checkpoints))?;
-        if step == 0 {
-            if gradient.iter().all(|value| *value == 0.0) {
-                return Err(TrainError::NoGradient { tensor: PROMPT.to_owned() });
-            }
-            reporter.metric(0, loss, initial_heldout, rate(0), false);
-        }
-        finite(clip(&mut gradient, config.clip_norm), "gradient", update, || newest_path(&checkpoints))?;
-        state.optimizer.update(&mut state.weights, &gradient, rate(update));
-        finite(overflow(&state.weights, base.config().hidden), "soft prompt", update, || newest_path(&checkpoints))?;
-        state.progress.history.push(Point { step: update, loss, heldout_loss: None });
-        state.fresh_loss = Some(loss);
-        let worked = began.elapsed().saturating_sub(control.waited() - waited);
-        reporter.count(parts.iter().map(PackedBatch::rows).sum(), worked);
+        run.update(loss, rows)?;
     }
-
-    // ── The best prompt by held-out loss is the result.
-    let (tokens_per_second, steps) = (reporter.tokens_per_second(), state.step());
-    let State { progress, weights, best, .. } = state;
-    Ok(Outcome::Finished(Trained {
-        soft_prompt: SoftPrompt {
-            tokens: config.virtual_tokens,
-            hidden: base.config().hidden,
-            vectors: if progress.best.is_some() { best } else { weights },
-        },
-        final_loss: progress.history.last().map_or(f64::NAN, |point| point.loss),
-        heldout_before: progress.heldout_before,
-        heldout_after: progress.best.map(|best| best.heldout_loss),
-        steps,
-        tokens_per_second,
-        history: progress.history,
-    }))
 }
 
 /// The name of what is trained, in checkpoints and errors.
 const PROMPT: &str = "prompt_embeddings";
 
-fn initial_prompt(base: &TrainableLlama, config: &SoftPromptConfig) -> Vec<f32> {
+fn initial_prompt(base: &dyn PromptBase, config: &SoftPromptConfig) -> Vec<f32> {
     let rows =
         |tokens: &mut dyn Iterator<Item = u32>| tokens.take(config.virtual_tokens).flat_map(|t| base.embedding_of(t)).copied().collect();
     match &config.start {
         PromptStart::Tokens(tokens) => rows(&mut tokens.iter().copied().cycle()),
+        PromptStart::Labels(labels) => {
+            labels.iter().cycle().take(config.virtual_tokens).flat_map(|label| mean_embedding(base, label)).collect()
+        }
         PromptStart::Vocabulary => {
-            // A stream far from those of the epochs.
-            let mut draws = Draws::new(config.seed, u64::MAX);
-            rows(&mut std::iter::repeat_with(|| draws.below(base.config().vocab) as u32))
+            let mut draws = Draws::new(config.run.seed, INITIAL);
+            rows(&mut std::iter::repeat_with(|| draws.below(base.vocab()) as u32))
         }
         PromptStart::Trained(prompt) => prompt.vectors.clone(),
     }
 }
 
-/// Mean loss over all answer tokens of `examples`, by weight.
-fn mean_loss(
-    base: &TrainableLlama,
-    prompt: &[f32],
-    examples: &[Example],
-    virtual_tokens: usize,
-    rows_at_once: usize,
-    workspace: &mut Workspace,
-    control: &Control,
-) -> Result<f64, Stop> {
-    let batches = PackedBatch::split(examples, virtual_tokens, rows_at_once);
-    let normalizer: f64 = batches.iter().map(PackedBatch::total_weight).sum();
-    let mut loss = 0.0;
-    for batch in &batches {
-        loss += base.loss(prompt, batch, normalizer, workspace, control)?;
+fn mean_embedding(base: &dyn PromptBase, tokens: &[u32]) -> Vec<f32> {
+    let mut sum = vec![0.0; base.hidden()];
+    for token in tokens {
+        sum.iter_mut().zip(base.embedding_of(*token)).for_each(|(sum, value)| *sum += value);
     }
-    Ok(loss)
-}
-
-/// 0, or the first squared length that is not finite, in f32 as RMSNorm computes it: where that overflows, the norm turns
-/// the vector into zeros and the loss looks sound.
-fn overflow(prompt: &[f32], hidden: usize) -> f64 {
-    let squares = prompt.chunks_exact(hidden).map(|vector| vector.iter().map(|value| value * value).sum::<f32>());
-    squares.filter(|square| !square.is_finite()).map(f64::from).next().unwrap_or(0.0)
+    sum.iter_mut().for_each(|sum| *sum /= tokens.len() as f32);
+    sum
 }

@@ -1,12 +1,13 @@
 //! What every recipe carries from update to update, and how it becomes a checkpoint and comes back from one.
 
 use crate::batch::BatchOrder;
-use crate::{AdamW, Best, Checkpoint, Checkpoints, Observer, Progress, RunIdentity, Stop, Tensor, TrainError, Trained};
-use std::path::{Path, PathBuf};
+use crate::{AdamW, Best, Checkpoint, Checkpoints, Observer, Progress, RunIdentity, Tensor, TrainError, Trained};
+use model::SoftPrompt;
+use std::path::Path;
 
 /// How a training ended, unless it failed.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome<T = Trained> {
+pub enum Outcome<T = Trained<SoftPrompt>> {
     Finished(T),
     /// Stopped for good; the checkpoint of `step` is kept (none at step 0).
     Cancelled {
@@ -119,26 +120,6 @@ impl State {
         }
     }
 
-    /// Ends a session on request. What was done since the checkpoint of `saved` is kept too: a pause costs nothing.
-    pub fn stopped<T>(
-        &self,
-        stop: Stop,
-        saved: Option<u32>,
-        identity: &RunIdentity,
-        order: &BatchOrder,
-        checkpoints: &Checkpoints,
-        observer: &mut dyn Observer,
-    ) -> Result<Outcome<T>, TrainError> {
-        if saved != Some(self.step()) && self.step() > 0 {
-            let path = checkpoints.save(&self.checkpoint(identity, order))?;
-            observer.checkpoint(self.step(), &path);
-        }
-        Ok(match stop {
-            Stop::Cancelled => Outcome::Cancelled { step: self.step() },
-            Stop::Paused => Outcome::Paused { step: self.step() },
-        })
-    }
-
     fn restore(trainee: Trainee, mut checkpoint: Checkpoint, path: &Path, identity: &RunIdentity) -> Result<Self, TrainError> {
         let run = &checkpoint.progress.run;
         let parts = [("base", &run.base, &identity.base), ("dataset", &run.dataset, &identity.dataset)];
@@ -155,17 +136,6 @@ impl State {
         let optimizer = AdamW { step: checkpoint.progress.step, first, second, weight_decay: trainee.weight_decay };
         Ok(Self { trainee, progress: checkpoint.progress, weights, best, optimizer, fresh_loss: None })
     }
-}
-
-/// # Errors
-/// `NotFinite`, with the newest checkpoint, which `checkpoint` looks up only then.
-pub(crate) fn finite(value: f64, what: &'static str, step: u32, checkpoint: impl FnOnce() -> Option<PathBuf>) -> Result<f64, TrainError> {
-    if value.is_finite() { Ok(value) } else { Err(TrainError::NotFinite { what, step, checkpoint: checkpoint() }) }
-}
-
-/// For error messages only, so a folder that cannot be read counts as empty.
-pub(crate) fn newest_path(checkpoints: &Checkpoints) -> Option<PathBuf> {
-    checkpoints.list().ok()?.pop().map(|(_, path)| path)
 }
 
 fn best_name(trainee: &Trainee) -> String {

@@ -7,6 +7,8 @@
 mod checkpoint;
 #[path = "training/control.rs"]
 mod control;
+#[path = "training/dropout.rs"]
+mod dropout;
 #[path = "training/fixture.rs"]
 mod fixture;
 #[path = "training/gradient.rs"]
@@ -19,6 +21,8 @@ mod lora_gradient;
 mod lora_recipe;
 #[path = "training/optimizer.rs"]
 mod optimizer;
+#[path = "training/quantised.rs"]
+mod quantised;
 #[path = "training/recipe.rs"]
 mod recipe;
 #[path = "training/resume.rs"]

@@ -24,19 +24,20 @@ pub struct LossScratch {
 /// Rows whose logits exist at once.
 const CHUNK: usize = 128;
 
-/// Returns `Σ weight · −log softmax(hidden · headᵀ)[token] / normalizer` and writes its gradient by `hidden`.
+/// Replaces `losses` by `−log softmax(hidden · headᵀ)[token]` of each target, and writes the gradient of `Σ weight · loss`
+/// by `hidden`.
 ///
-/// `hidden` `[rows, width]`, `head` `[vocabulary, width]`; rows without a target get a zero gradient. `normalizer` is
-/// the sum of weights over the whole batch, of which this may be one part. Without `gradient` only the loss is computed.
+/// `hidden` `[rows, width]`, `head` `[vocabulary, width]`; rows without a target get a zero gradient. Without `gradient` only
+/// the losses are computed.
 pub fn linear_cross_entropy(
     hidden: &[f32],
     head: &[f32],
     width: usize,
     targets: &[Target],
-    normalizer: f64,
     scratch: &mut LossScratch,
+    losses: &mut Vec<f64>,
     mut gradient: Option<&mut [f32]>,
-) -> f64 {
+) {
     assert!(
         width > 0 && hidden.len().is_multiple_of(width) && head.len().is_multiple_of(width),
         "linear_cross_entropy: {} and {} elements for width {width}",
@@ -54,7 +55,7 @@ pub fn linear_cross_entropy(
     scratch.gradients.resize(chunk * width, 0.0);
     scratch.logits.resize(chunk * vocabulary, 0.0);
 
-    let mut loss = 0.0;
+    losses.clear();
     for targets in targets.chunks(CHUNK) {
         let rows = targets.len();
         for (row, target) in scratch.rows.chunks_exact_mut(width).zip(targets) {
@@ -62,16 +63,9 @@ pub fn linear_cross_entropy(
         }
         let logits = &mut scratch.logits[..rows * vocabulary];
         product_nt(MatrixMut::new(logits, rows, vocabulary), Matrix::new(&scratch.rows, rows, width), head, Store::Replace);
-        let losses: Vec<f64> = logits
-            .par_chunks_mut(vocabulary)
-            .zip(targets)
-            .map(|(logits, target)| {
-                let scale = (f64::from(target.weight) / normalizer) as f32;
-                f64::from(target.weight) * row_loss(logits, target.token as usize, scale)
-            })
-            .collect();
-        // Added in order, so that the sum does not depend on scheduling.
-        loss += losses.iter().sum::<f64>();
+        losses.par_extend(
+            logits.par_chunks_mut(vocabulary).zip(targets).map(|(logits, target)| row_loss(logits, target.token as usize, target.weight)),
+        );
         if let Some(gradient) = gradient.as_deref_mut() {
             let out = MatrixMut::new(&mut scratch.gradients, rows, width);
             product_nn(out, Matrix::new(logits, rows, vocabulary), head, Store::Replace);
@@ -83,7 +77,6 @@ pub fn linear_cross_entropy(
             }
         }
     }
-    loss / normalizer
 }
 
 /// The cross-entropy of one row; leaves `scale · (softmax − onehot)` in `logits`.

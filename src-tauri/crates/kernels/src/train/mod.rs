@@ -10,18 +10,22 @@
 //! Base weights are frozen here: blocks return gradients of their inputs, never of the weights.
 
 mod attention;
+mod dropout;
 mod gate;
 mod loss;
 mod matrix;
 mod norm;
+mod quantised;
 mod rope;
 #[cfg(test)]
 mod tests;
 mod vector;
 
 pub use attention::{Attention, AttentionScratch, Packing};
+pub use dropout::DropoutMask;
 pub use gate::{gated_silu, gated_silu_backward};
 pub use loss::{LossScratch, Target, linear_cross_entropy};
 pub use matrix::{Matrix, MatrixMut, Store, product_nn, product_nt, product_tn};
 pub use norm::{rms_norm, rms_norm_backward};
+pub use quantised::{Quantisation, QuantisedMatrix};
 pub use rope::RopeTable;

@@ -167,7 +167,7 @@ fn no_sequence_of_a_packed_batch_sees_another() {
 }
 
 #[test]
-fn the_loss_is_the_weighted_mean_and_its_gradient_matches_differences() {
+fn the_losses_and_their_weighted_gradient_match_differences() {
     let (rows, width, vocabulary) = (6, 5, 19);
     let (hidden, head) = (noise(1, rows * width), noise(2, vocabulary * width));
     let targets = [
@@ -176,7 +176,6 @@ fn the_loss_is_the_weighted_mean_and_its_gradient_matches_differences() {
         Target { row: 5, token: 18, weight: 2.0 },
         Target { row: 5, token: 4, weight: 1.5 },
     ];
-    let total: f64 = targets.iter().map(|t| f64::from(t.weight)).sum();
     let reference = |hidden: &[f64]| {
         let loss: f64 = targets
             .iter()
@@ -188,13 +187,17 @@ fn the_loss_is_the_weighted_mean_and_its_gradient_matches_differences() {
                 f64::from(target.weight) * (total.ln() - logits[target.token as usize])
             })
             .sum();
-        vec![loss / total]
+        vec![loss]
     };
     let mut gradient = vec![f32::NAN; hidden.len()];
     let mut scratch = LossScratch::default();
-    let loss = linear_cross_entropy(&hidden, &head, width, &targets, total, &mut scratch, Some(&mut gradient));
-    let only_loss = linear_cross_entropy(&hidden, &head, width, &targets, total, &mut scratch, None);
-    assert!((loss - reference(&wide(&hidden))[0]).abs() < 1e-6, "{loss}");
+    let mut weighted = |gradient: Option<&mut [f32]>| {
+        let mut losses = Vec::new();
+        linear_cross_entropy(&hidden, &head, width, &targets, &mut scratch, &mut losses, gradient);
+        losses.iter().zip(&targets).map(|(loss, target)| loss * f64::from(target.weight)).sum::<f64>()
+    };
+    let (loss, only_loss) = (weighted(Some(&mut gradient)), weighted(None));
+    assert!((loss - reference(&wide(&hidden))[0]).abs() < 1e-5, "{loss}");
     assert!(loss.to_bits() == only_loss.to_bits(), "with and without a gradient the loss is the same");
     assert_close("gradient of the loss", &gradient, &differences(&hidden, &[1.0], reference));
     assert!(gradient[..width].iter().all(|g| *g == 0.0), "a row without a target has no gradient");
@@ -206,7 +209,11 @@ fn the_loss_over_many_chunks_equals_the_sum_of_its_parts_and_nan_comes_through()
     let (mut hidden, head) = (noise(1, rows * width), noise(2, vocabulary * width));
     let targets: Vec<Target> = (0..rows).map(|row| Target { row, token: (row % vocabulary) as u32, weight: 1.0 }).collect();
     let mut scratch = LossScratch::default();
-    let mut loss = |hidden: &[f32], targets: &[Target]| linear_cross_entropy(hidden, &head, width, targets, 300.0, &mut scratch, None);
+    let mut loss = |hidden: &[f32], targets: &[Target]| {
+        let mut losses = Vec::new();
+        linear_cross_entropy(hidden, &head, width, targets, &mut scratch, &mut losses, None);
+        losses.iter().sum::<f64>()
+    };
     let whole = loss(&hidden, &targets);
     let parts = loss(&hidden, &targets[..100]) + loss(&hidden, &targets[100..]);
     assert!((whole - parts).abs() < 1e-9, "{whole} against {parts}");

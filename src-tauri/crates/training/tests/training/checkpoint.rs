@@ -116,7 +116,7 @@ fn a_full_disk_stops_training_with_a_hint_and_the_old_checkpoint() {
     let other = tempfile::tempdir().unwrap();
     let whole = soft_prompt(&base, &dataset(), &config, other.path(), false, &Control::default(), &mut Recorder::default()).unwrap();
     let (Outcome::Finished(resumed), Outcome::Finished(whole)) = (resumed, whole) else { panic!("both finish") };
-    assert!(resumed.soft_prompt == whole.soft_prompt && resumed.history == whole.history);
+    assert!(resumed.adapter == whole.adapter && resumed.history == whole.history);
 }
 
 #[test]

@@ -3,13 +3,16 @@
 use crate::fixture::{Recorder, dataset, quick_config, tiny_base};
 use std::thread;
 use std::time::{Duration, Instant};
-use training::{Control, ForegroundGate, Outcome, SoftPromptConfig, Stop, soft_prompt};
+use training::{Control, ForegroundGate, Outcome, RunConfig, SoftPromptConfig, Stop, soft_prompt};
 
 #[test]
 fn a_pause_keeps_what_was_done_and_a_resume_finishes_it() {
     let dir = tempfile::tempdir().unwrap();
     let (base, control) = (tiny_base(true), Control::default());
-    let config = SoftPromptConfig { steps: 100_000, checkpoint_steps: 0, patience: None, heldout_every: 100_000, ..quick_config() };
+    let config = SoftPromptConfig {
+        run: RunConfig { steps: 100_000, checkpoint_steps: 0, patience: None, heldout_every: 100_000, ..quick_config().run },
+        ..quick_config()
+    };
     let outcome = thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(Duration::from_millis(200));
@@ -24,7 +27,7 @@ fn a_pause_keeps_what_was_done_and_a_resume_finishes_it() {
     let mut recorder = Recorder::default();
     let stopper = control.clone();
     recorder.at_checkpoint = Some(Box::new(move |_| stopper.cancel()));
-    let config = SoftPromptConfig { checkpoint_steps: step + 5, ..config };
+    let config = SoftPromptConfig { run: RunConfig { checkpoint_steps: step + 5, ..config.run }, ..config };
     let outcome = soft_prompt(&base, &dataset(), &config, dir.path(), true, &control, &mut recorder).unwrap();
     assert_eq!(outcome, Outcome::Cancelled { step: step + 5 }, "it went on from {step}");
     assert!(recorder.metrics.iter().all(|metric| metric.step > step), "nothing is reported twice");
@@ -34,7 +37,7 @@ fn a_pause_keeps_what_was_done_and_a_resume_finishes_it() {
 fn a_cancel_is_answered_within_a_quarter_of_a_second() {
     let dir = tempfile::tempdir().unwrap();
     let control = Control::default();
-    let config = SoftPromptConfig { steps: 1_000_000, ..quick_config() };
+    let config = SoftPromptConfig { run: RunConfig { steps: 1_000_000, ..quick_config().run }, ..quick_config() };
     let asked = thread::scope(|scope| {
         let asked = scope.spawn(|| {
             thread::sleep(Duration::from_millis(150));

@@ -3,7 +3,7 @@
 use domain::{Metric, Phase};
 use model::{DenseLayer, DenseWeights, LlamaConfig, Variant};
 use std::path::{Path, PathBuf};
-use training::{Control, Dataset, Example, Observer, Skipped, SoftPromptConfig, TrainableLlama};
+use training::{Control, Dataset, Example, Observer, RunConfig, Skipped, SoftPromptConfig, TrainableLlama};
 
 pub fn tiny_config(tied: bool) -> LlamaConfig {
     LlamaConfig {
@@ -94,17 +94,20 @@ pub fn dataset() -> Dataset {
 pub fn quick_config() -> SoftPromptConfig {
     SoftPromptConfig {
         virtual_tokens: 3,
-        steps: 12,
-        batch_size: 4,
-        learning_rate: 0.05,
-        warmup_steps: 2,
-        rows_at_once: 30,
-        heldout_every: 4,
-        patience: None,
-        checkpoint_steps: 3,
-        checkpoints_kept: 100,
-        seed: 7,
-        threads: 1,
+        run: RunConfig {
+            steps: 12,
+            batch_size: 4,
+            learning_rate: 0.05,
+            warmup_steps: 2,
+            rows_at_once: 30,
+            heldout_every: 4,
+            patience: None,
+            checkpoint_steps: 3,
+            checkpoints_kept: 100,
+            seed: 7,
+            threads: 1,
+            ..SoftPromptConfig::default().run
+        },
         ..SoftPromptConfig::default()
     }
 }

@@ -1,13 +1,13 @@
 //! Learning from judgements: DPO for pairs, KTO for single texts.
 
 use crate::fixture::{Recorder, dataset, example, noise, tiny_base, tiny_config, tokens};
-use model::{LoraShape, Projection};
+use model::{Lora, LoraShape, Projection};
 use serde::Deserialize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use training::{
-    Control, Example, Judgement, Judgements, LoraConfig, LoraLayout, LoraStart, Observer, Outcome, PackedBatch, TrainError, TrainableLlama,
-    TrainedLora, Workspace, estimate_judgements, lora_from_judgements,
+    Control, Example, Judgement, Judgements, LoraConfig, LoraLayout, LoraStart, Observer, Outcome, PackedBatch, Preference, RunConfig,
+    TrainError, TrainableLlama, Trained, Workspace, estimate_judgements, lora_from_judgements,
 };
 
 /// tests/reference/lora.json, made by the script beside it (versions are in both).
@@ -30,18 +30,21 @@ fn shape(dora: bool) -> LoraShape {
 fn quick(dora: bool) -> LoraConfig {
     LoraConfig {
         shape: shape(dora),
-        beta: 0.5,
-        steps: 12,
-        batch_size: 3,
-        learning_rate: 0.01,
-        warmup_steps: 2,
-        rows_at_once: 30,
-        heldout_every: 4,
-        patience: None,
-        checkpoint_steps: 3,
-        checkpoints_kept: 100,
-        seed: 7,
-        threads: 1,
+        preference: Preference { beta: 0.5, ..Preference::default() },
+        run: RunConfig {
+            steps: 12,
+            batch_size: 3,
+            learning_rate: 0.01,
+            warmup_steps: 2,
+            rows_at_once: 30,
+            heldout_every: 4,
+            patience: None,
+            checkpoint_steps: 3,
+            checkpoints_kept: 100,
+            seed: 7,
+            threads: 1,
+            ..LoraConfig::default().run
+        },
         ..LoraConfig::default()
     }
 }
@@ -57,7 +60,7 @@ fn mixed() -> Judgements {
     Judgements { train: (20..24).map(pair).chain((30..34).map(single)).collect(), heldout: vec![pair(40), single(41), single(42)] }
 }
 
-fn train(base: &TrainableLlama, data: &Judgements, config: &LoraConfig, dir: &Path, observer: &mut dyn Observer) -> TrainedLora {
+fn train(base: &TrainableLlama, data: &Judgements, config: &LoraConfig, dir: &Path, observer: &mut dyn Observer) -> Trained<Lora> {
     match lora_from_judgements(base, data, config, dir, true, &Control::default(), observer).unwrap() {
         Outcome::Finished(trained) => trained,
         other => panic!("{other:?}"),
@@ -90,12 +93,15 @@ fn twenty_losses_of_dpo_and_kto_agree_with_peft_on_torch() {
         // As the script trains: one batch of everything, a rate that does not change, nothing clipped.
         let config = LoraConfig {
             start: LoraStart::Trained(layout.adapter(&weights)),
-            steps: 20,
-            batch_size: 4,
-            warmup_steps: 0,
-            final_rate: 1.0,
-            weight_decay: 0.01,
-            clip_norm: 1e9,
+            run: RunConfig {
+                steps: 20,
+                batch_size: 4,
+                warmup_steps: 0,
+                final_rate: 1.0,
+                weight_decay: 0.01,
+                clip_norm: 1e9,
+                ..quick(case.dora).run
+            },
             ..quick(case.dora)
         };
         let dir = tempfile::tempdir().unwrap();
@@ -118,7 +124,13 @@ fn an_adapter_that_changes_nothing_yet_costs_what_the_formulas_say() {
     ] {
         let data = Judgements { train: vec![judgement.clone()], heldout: vec![judgement] };
         let dir = tempfile::tempdir().unwrap();
-        let trained = train(&base, &data, &LoraConfig { steps: 1, ..quick(false) }, dir.path(), &mut Recorder::default());
+        let trained = train(
+            &base,
+            &data,
+            &LoraConfig { run: RunConfig { steps: 1, ..quick(false).run }, ..quick(false) },
+            dir.path(),
+            &mut Recorder::default(),
+        );
         assert!((trained.history[0].loss - expected).abs() < 1e-5, "{} for {expected}", trained.history[0].loss);
         assert!((trained.heldout_before.unwrap() - expected).abs() < 1e-5);
     }
@@ -136,11 +148,20 @@ fn what_was_preferred_becomes_likelier_than_what_was_not() {
     });
     for (name, train_on) in [("DPO", pairs.clone()), ("KTO", singles.collect())] {
         let data = Judgements { train: train_on, heldout: Vec::new() };
-        let config = LoraConfig { steps: 150, batch_size: 8, learning_rate: 0.02, clip_norm: 10.0, rows_at_once: 500, ..quick(false) };
+        let config = LoraConfig {
+            run: RunConfig { steps: 150, batch_size: 8, learning_rate: 0.02, clip_norm: 10.0, rows_at_once: 500, ..quick(false).run },
+            ..quick(false)
+        };
         let dir = tempfile::tempdir().unwrap();
-        let trained = train(&base, &data, &LoraConfig { checkpoint_steps: 0, ..config }, dir.path(), &mut Recorder::default());
-        let layout = LoraLayout::new(&trained.lora.shape, base.config()).unwrap();
-        let weights = layout.flatten(&trained.lora);
+        let trained = train(
+            &base,
+            &data,
+            &LoraConfig { run: RunConfig { checkpoint_steps: 0, ..config.run }, ..config },
+            dir.path(),
+            &mut Recorder::default(),
+        );
+        let layout = LoraLayout::new(&trained.adapter.shape, base.config()).unwrap();
+        let weights = layout.flatten(&trained.adapter);
         let texts: Vec<Example> = (20..28)
             .flat_map(|seed| match pair(seed) {
                 Judgement::Pair { chosen, rejected } => vec![chosen, rejected],
@@ -170,10 +191,10 @@ fn a_killed_training_from_judgements_resumes_to_the_same_bits() {
                 lora_from_judgements(&base, &mixed(), &quick(dora), dir.path(), false, &Control::default(), &mut recorder)
             }));
             assert!(kill.is_err());
-            let config = LoraConfig { threads: 2, ..quick(dora) };
+            let config = LoraConfig { run: RunConfig { threads: 2, ..quick(dora).run }, ..quick(dora) };
             let got = train(&base, &mixed(), &config, dir.path(), &mut Recorder::default());
             assert_eq!(got.history, expected.history, "the same loss at every step");
-            assert!(got.lora == expected.lora, "the same adapter, bit for bit");
+            assert!(got.adapter == expected.adapter, "the same adapter, bit for bit");
             assert_eq!(got.heldout_after, expected.heldout_after);
         }
     }
@@ -190,13 +211,16 @@ fn judgements_that_cannot_be_used_are_refused_and_others_are_not_resumed() {
     let mut empty = mixed();
     empty.train.push(Judgement::Single { text: Example { answer: Vec::new(), ..dataset().train[0].clone() }, liked: true });
     assert!(matches!(run(&empty, &quick(false)), Err(TrainError::Example { index: 8, .. })));
-    assert!(matches!(run(&mixed(), &LoraConfig { beta: 0.0, ..quick(false) }), Err(TrainError::Config { field: "beta", .. })));
-    run(&mixed(), &LoraConfig { steps: 1, ..quick(false) }).unwrap();
+    assert!(matches!(
+        run(&mixed(), &LoraConfig { preference: Preference { beta: 0.0, ..Preference::default() }, ..quick(false) }),
+        Err(TrainError::Config { field: "beta", .. })
+    ));
+    run(&mixed(), &LoraConfig { run: RunConfig { steps: 1, ..quick(false).run }, ..quick(false) }).unwrap();
     let mut turned = mixed();
     if let Judgement::Single { liked, .. } = &mut turned.train[5] {
         *liked = !*liked;
     }
-    let other = run(&turned, &LoraConfig { steps: 1, ..quick(false) });
+    let other = run(&turned, &LoraConfig { run: RunConfig { steps: 1, ..quick(false).run }, ..quick(false) });
     assert!(matches!(other, Err(TrainError::DifferentRun { what: "dataset", .. })), "one thumb turned");
 }
 

@@ -173,7 +173,7 @@ fn loss_and_gradient(
     let (mut workspace, mut gradient) = (Workspace::default(), vec![0.0; weights.len()]);
     let control = Control::default();
     let normalizer = batch.total_weight();
-    let loss = base.lora_loss_and_gradient(layout, weights, &batch, normalizer, recompute, &mut workspace, &control, &mut gradient);
+    let loss = base.lora_loss_and_gradient(layout, weights, None, &batch, normalizer, recompute, &mut workspace, &control, &mut gradient);
     (loss.unwrap(), gradient)
 }
 

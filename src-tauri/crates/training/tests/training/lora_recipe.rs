@@ -1,47 +1,50 @@
 //! Training a LoRA or DoRA from start to end: it learns, it stops, it resumes to the bit.
 
 use crate::fixture::{Recorder, dataset, example, tiny_base, tiny_config, tiny_weights};
-use model::{LoraShape, Projection};
+use model::{Lora, LoraShape, Projection};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use training::{
-    Control, Dataset, LoraConfig, LoraStart, Observer, Outcome, SoftPromptConfig, TrainError, TrainableLlama, TrainedLora, estimate_lora,
-    lora, measure_lora_speed, soft_prompt,
+    Control, Dataset, LoraConfig, LoraStart, Observer, Outcome, RunConfig, SoftPromptConfig, TrainError, TrainableLlama, Trained,
+    estimate_lora, lora, measure_lora_speed, soft_prompt,
 };
 
 fn quick(dora: bool) -> LoraConfig {
     LoraConfig {
         shape: LoraShape { rank: 2, alpha: 4.0, rank_stabilised: false, dora, targets: Projection::ALL.to_vec() },
-        steps: 12,
-        batch_size: 4,
-        learning_rate: 0.02,
-        warmup_steps: 2,
-        rows_at_once: 30,
-        heldout_every: 4,
-        patience: None,
-        checkpoint_steps: 3,
-        checkpoints_kept: 100,
-        seed: 7,
-        threads: 1,
+        run: RunConfig {
+            steps: 12,
+            batch_size: 4,
+            learning_rate: 0.02,
+            warmup_steps: 2,
+            rows_at_once: 30,
+            heldout_every: 4,
+            patience: None,
+            checkpoint_steps: 3,
+            checkpoints_kept: 100,
+            seed: 7,
+            threads: 1,
+            ..LoraConfig::default().run
+        },
         ..LoraConfig::default()
     }
 }
 
-fn train(base: &TrainableLlama, data: &Dataset, config: &LoraConfig, dir: &Path, observer: &mut dyn Observer) -> TrainedLora {
+fn train(base: &TrainableLlama, data: &Dataset, config: &LoraConfig, dir: &Path, observer: &mut dyn Observer) -> Trained<Lora> {
     match lora(base, data, config, dir, true, &Control::default(), observer).unwrap() {
         Outcome::Finished(trained) => trained,
         other => panic!("{other:?}"),
     }
 }
 
-fn uninterrupted(base: &TrainableLlama, config: &LoraConfig) -> TrainedLora {
+fn uninterrupted(base: &TrainableLlama, config: &LoraConfig) -> Trained<Lora> {
     let dir = tempfile::tempdir().unwrap();
     train(base, &dataset(), config, dir.path(), &mut Recorder::default())
 }
 
-fn assert_same(got: &TrainedLora, expected: &TrainedLora) {
+fn assert_same(got: &Trained<Lora>, expected: &Trained<Lora>) {
     assert_eq!(got.history, expected.history, "the same loss at every step");
-    assert!(got.lora == expected.lora, "the same adapter, bit for bit");
+    assert!(got.adapter == expected.adapter, "the same adapter, bit for bit");
     assert_eq!((got.heldout_before, got.heldout_after), (expected.heldout_before, expected.heldout_after));
 }
 
@@ -56,11 +59,7 @@ fn eight_examples_are_learned_by_heart() {
     for dora in [false, true] {
         let config = LoraConfig {
             shape: LoraShape { rank: 8, alpha: 16.0, ..quick(dora).shape },
-            steps: 300,
-            batch_size: 8,
-            clip_norm: 10.0,
-            rows_at_once: 1024,
-            checkpoint_steps: 0,
+            run: RunConfig { steps: 300, batch_size: 8, clip_norm: 10.0, rows_at_once: 1024, checkpoint_steps: 0, ..quick(dora).run },
             ..quick(dora)
         };
         let dir = tempfile::tempdir().unwrap();
@@ -103,7 +102,7 @@ fn a_paused_adapter_training_goes_on_with_other_threads_to_the_same_bits() {
         });
         let outcome = lora(&base, &dataset(), &quick(dora), dir.path(), false, &control, &mut recorder).unwrap();
         assert_eq!(outcome, Outcome::Paused { step: 6 });
-        let config = LoraConfig { threads: 2, recompute: true, checkpoint_steps: 5, ..quick(dora) };
+        let config = LoraConfig { run: RunConfig { threads: 2, recompute: true, checkpoint_steps: 5, ..quick(dora).run }, ..quick(dora) };
         assert_same(&train(&base, &dataset(), &config, dir.path(), &mut Recorder::default()), &uninterrupted(&base, &quick(dora)));
     }
 }
@@ -112,11 +111,11 @@ fn a_paused_adapter_training_goes_on_with_other_threads_to_the_same_bits() {
 fn an_adapter_training_can_start_from_a_trained_adapter() {
     let base = tiny_base(true);
     let first = uninterrupted(&base, &quick(true));
-    let config = LoraConfig { start: LoraStart::Trained(first.lora.clone()), ..quick(true) };
+    let config = LoraConfig { start: LoraStart::Trained(first.adapter.clone()), ..quick(true) };
     let second = uninterrupted(&base, &config);
     let (before, after) = (second.heldout_before.unwrap(), first.heldout_after.unwrap());
     assert!((before - after).abs() < 1e-6, "it begins where the first one ended: {before}, {after}");
-    let other = LoraConfig { start: LoraStart::Trained(first.lora), ..quick(false) };
+    let other = LoraConfig { start: LoraStart::Trained(first.adapter), ..quick(false) };
     assert!(matches!(other.check(&tiny_config(true)), Err(TrainError::Config { field: "start", .. })), "a DoRA is no start for a LoRA");
 }
 
@@ -124,7 +123,11 @@ fn an_adapter_training_can_start_from_a_trained_adapter() {
 fn checkpoints_of_prompt_tuning_and_of_another_rank_are_refused() {
     let base = tiny_base(true);
     let dir = tempfile::tempdir().unwrap();
-    let prompt = SoftPromptConfig { virtual_tokens: 3, steps: 2, threads: 1, ..SoftPromptConfig::default() };
+    let prompt = SoftPromptConfig {
+        virtual_tokens: 3,
+        run: RunConfig { steps: 2, threads: 1, ..SoftPromptConfig::default().run },
+        ..SoftPromptConfig::default()
+    };
     soft_prompt(&base, &dataset(), &prompt, dir.path(), false, &Control::default(), &mut Recorder::default()).unwrap();
     let resume = |config: &LoraConfig| lora(&base, &dataset(), config, dir.path(), true, &Control::default(), &mut Recorder::default());
     assert!(matches!(resume(&quick(false)), Err(TrainError::DifferentRun { .. })));
@@ -138,7 +141,8 @@ fn checkpoints_of_prompt_tuning_and_of_another_rank_are_refused() {
 fn a_rate_that_explodes_ends_in_an_error_that_names_the_last_good_checkpoint() {
     let base = tiny_base(true);
     let dir = tempfile::tempdir().unwrap();
-    let config = LoraConfig { learning_rate: 1e38, warmup_steps: 0, checkpoint_steps: 1, ..quick(false) };
+    let config =
+        LoraConfig { run: RunConfig { learning_rate: 1e38, warmup_steps: 0, checkpoint_steps: 1, ..quick(false).run }, ..quick(false) };
     let error = lora(&base, &dataset(), &config, dir.path(), false, &Control::default(), &mut Recorder::default()).unwrap_err();
     assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
 }
@@ -165,10 +169,10 @@ fn ranks_rates_and_targets_that_cannot_be_are_refused() {
     assert_eq!(field(shape(LoraShape { alpha: -1.0, ..quick(false).shape })), "shape");
     assert_eq!(field(shape(LoraShape { targets: Vec::new(), ..quick(false).shape })), "shape");
     assert_eq!(field(shape(LoraShape { targets: vec![Projection::V, Projection::Q], ..quick(false).shape })), "shape");
-    assert_eq!(field(LoraConfig { learning_rate: -0.1, ..quick(false) }), "learning_rate");
-    assert_eq!(field(LoraConfig { learning_rate: f64::NAN, ..quick(false) }), "learning_rate");
-    assert_eq!(field(LoraConfig { steps: 0, ..quick(false) }), "steps");
-    assert_eq!(field(LoraConfig { batch_size: 0, ..quick(false) }), "batch_size");
+    assert_eq!(field(LoraConfig { run: RunConfig { learning_rate: -0.1, ..quick(false).run }, ..quick(false) }), "learning_rate");
+    assert_eq!(field(LoraConfig { run: RunConfig { learning_rate: f64::NAN, ..quick(false).run }, ..quick(false) }), "learning_rate");
+    assert_eq!(field(LoraConfig { run: RunConfig { steps: 0, ..quick(false).run }, ..quick(false) }), "steps");
+    assert_eq!(field(LoraConfig { run: RunConfig { batch_size: 0, ..quick(false).run }, ..quick(false) }), "batch_size");
 }
 
 #[test]
@@ -178,10 +182,16 @@ fn the_estimate_of_an_adapter_grows_with_what_it_depends_on() {
     assert!(speed > 0.0 && speed.is_finite());
     let estimate = |config: &LoraConfig| estimate_lora(config, &dataset(), base.config(), 1000.0);
     let plain = estimate(&quick(false));
-    assert!(estimate(&LoraConfig { steps: 24, ..quick(false) }).seconds > 1.5 * plain.seconds, "twice the updates");
+    assert!(
+        estimate(&LoraConfig { run: RunConfig { steps: 24, ..quick(false).run }, ..quick(false) }).seconds > 1.5 * plain.seconds,
+        "twice the updates"
+    );
     let memory = |config| estimate(&config).peak_memory_bytes;
     assert!(memory(quick(true)) > plain.peak_memory_bytes, "DoRA keeps more");
-    assert!(memory(LoraConfig { recompute: true, ..quick(false) }) < plain.peak_memory_bytes, "recomputing keeps less");
+    assert!(
+        memory(LoraConfig { run: RunConfig { recompute: true, ..quick(false).run }, ..quick(false) }) < plain.peak_memory_bytes,
+        "recomputing keeps less"
+    );
     let wide = LoraShape { rank: 8, ..quick(false).shape };
     assert!(memory(LoraConfig { shape: wide, ..quick(false) }) > plain.peak_memory_bytes, "a higher rank needs more");
 }

@@ -3,7 +3,7 @@
 use crate::fixture::noise;
 use crate::gradient::reference;
 use std::collections::HashSet;
-use training::{AdamW, BatchOrder, learning_rate};
+use training::{AdamW, BatchOrder, Decay, learning_rate};
 
 #[test]
 fn twenty_updates_of_adamw_agree_with_torch() {
@@ -21,7 +21,7 @@ fn twenty_updates_of_adamw_agree_with_torch() {
 
 #[test]
 fn the_rate_rises_linearly_and_falls_along_a_cosine() {
-    let rate = |step| learning_rate(step, 110, 10, 2.0, 0.1);
+    let rate = |step| learning_rate(step, 110, 10, 2.0, 0.1, Decay::Cosine);
     let close = |step, expected: f64| assert!((rate(step) - expected).abs() < 1e-12, "step {step}: {}", rate(step));
     close(1, 0.2);
     close(10, 2.0);
@@ -29,7 +29,7 @@ fn the_rate_rises_linearly_and_falls_along_a_cosine() {
     close(60, 2.0 * (0.1 + 0.9 * 0.5));
     close(110, 0.2);
     assert!((11..110).all(|step| rate(step) > rate(step + 1)), "it only falls after the warm-up");
-    assert!(learning_rate(1, 1, 0, 1.0, 0.0) >= 0.0, "a single step without warm-up has a rate");
+    assert!(learning_rate(1, 1, 0, 1.0, 0.0, Decay::Linear) >= 0.0, "a single step without warm-up has a rate");
 }
 
 #[test]
@@ -46,4 +46,11 @@ fn every_epoch_uses_every_example_once_in_another_order() {
     assert_ne!(order.batch(0), BatchOrder::new(4, 10, 4).batch(0));
     assert_eq!(order.position(6), (2, 4));
     assert_eq!(BatchOrder::new(3, 2, 4).batch(5).len(), 2, "a small dataset makes a small batch");
+}
+
+#[test]
+fn a_linear_rate_falls_evenly_and_a_constant_one_stays() {
+    let rate = |step, decay| learning_rate(step, 20, 10, 2.0, 0.5, decay);
+    assert_eq!([5, 10, 15, 20].map(|step| rate(step, Decay::Linear)), [1.0, 2.0, 1.5, 1.0]);
+    assert_eq!([5, 10, 15, 20].map(|step| rate(step, Decay::Constant)), [1.0, 2.0, 2.0, 2.0]);
 }

@@ -1,10 +1,11 @@
 //! R2: a stopped or killed run ends in the same bits as one that was left alone.
 
 use crate::fixture::{Recorder, dataset, example, quick_config, tiny_base};
+use model::SoftPrompt;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use training::{Control, Dataset, Outcome, SoftPromptConfig, TrainError, TrainableLlama, Trained, soft_prompt};
+use training::{Control, Dataset, Outcome, RunConfig, SoftPromptConfig, TrainError, TrainableLlama, Trained, soft_prompt};
 
 #[test]
 fn a_run_cancelled_again_and_again_ends_in_the_same_bits() {
@@ -12,7 +13,7 @@ fn a_run_cancelled_again_and_again_ends_in_the_same_bits() {
     let expected = uninterrupted(&base);
     for stride in [1, 2, 5] {
         let dir = tempfile::tempdir().unwrap();
-        let config = SoftPromptConfig { checkpoint_steps: stride, ..quick_config() };
+        let config = SoftPromptConfig { run: RunConfig { checkpoint_steps: stride, ..quick_config().run }, ..quick_config() };
         let mut sessions = 0;
         let trained = loop {
             sessions += 1;
@@ -43,7 +44,7 @@ fn a_run_cancelled_in_the_middle_of_a_pass_ends_in_the_same_bits() {
                 std::thread::sleep(std::time::Duration::from_micros(microseconds));
                 control.cancel();
             });
-            let config = SoftPromptConfig { checkpoint_steps: 0, ..quick_config() };
+            let config = SoftPromptConfig { run: RunConfig { checkpoint_steps: 0, ..quick_config().run }, ..quick_config() };
             soft_prompt(&base, &dataset(), &config, dir.path(), true, &control, &mut Recorder::default()).unwrap()
         });
         stopped_inside += u32::from(matches!(first, Outcome::Cancelled { .. }));
@@ -79,7 +80,8 @@ fn a_killed_run_resumes_with_the_same_losses_from_any_kept_checkpoint() {
 fn another_number_of_threads_or_recomputation_may_go_on_with_a_run() {
     let base = tiny_base(true);
     let dir = stopped_at(&base, 6);
-    let config = SoftPromptConfig { threads: 2, recompute: true, checkpoint_steps: 5, ..quick_config() };
+    let config =
+        SoftPromptConfig { run: RunConfig { threads: 2, recompute: true, checkpoint_steps: 5, ..quick_config().run }, ..quick_config() };
     let outcome = soft_prompt(&base, &dataset(), &config, dir.path(), true, &Control::default(), &mut Recorder::default()).unwrap();
     let Outcome::Finished(trained) = outcome else { panic!("{outcome:?}") };
     assert_same(&trained, &uninterrupted(&base));
@@ -105,7 +107,10 @@ fn a_checkpoint_of_another_base_dataset_or_configuration_is_refused() {
     more.train.push(example(99, 2, 2, 1.0));
     assert_eq!(resume(&tiny_base(false), &dataset(), &quick_config()), "base");
     assert_eq!(resume(&base, &more, &quick_config()), "dataset");
-    assert_eq!(resume(&base, &dataset(), &SoftPromptConfig { learning_rate: 0.01, ..quick_config() }), "configuration");
+    assert_eq!(
+        resume(&base, &dataset(), &SoftPromptConfig { run: RunConfig { learning_rate: 0.01, ..quick_config().run }, ..quick_config() }),
+        "configuration"
+    );
     assert!(dir.path().join("checkpoint-6").exists(), "a refusal removes nothing");
 }
 
@@ -113,17 +118,17 @@ fn a_checkpoint_of_another_base_dataset_or_configuration_is_refused() {
 fn a_fresh_start_in_the_same_folder_forgets_the_old_checkpoints() {
     let base = tiny_base(true);
     let dir = stopped_at(&base, 6);
-    let config = SoftPromptConfig { seed: 8, steps: 4, ..quick_config() };
+    let config = SoftPromptConfig { run: RunConfig { seed: 8, steps: 4, ..quick_config().run }, ..quick_config() };
     soft_prompt(&base, &dataset(), &config, dir.path(), false, &Control::default(), &mut Recorder::default()).unwrap();
     assert!(!dir.path().join("checkpoint-6").exists() && dir.path().join("checkpoint-4").exists());
 }
 
-fn uninterrupted(base: &TrainableLlama) -> Trained {
+fn uninterrupted(base: &TrainableLlama) -> Trained<SoftPrompt> {
     let dir = tempfile::tempdir().unwrap();
     resumed(base, dir.path())
 }
 
-fn resumed(base: &TrainableLlama, dir: &Path) -> Trained {
+fn resumed(base: &TrainableLlama, dir: &Path) -> Trained<SoftPrompt> {
     match soft_prompt(base, &dataset(), &quick_config(), dir, true, &Control::default(), &mut Recorder::default()).unwrap() {
         Outcome::Finished(trained) => trained,
         other => panic!("{other:?}"),
@@ -139,8 +144,8 @@ fn stopped_at(base: &TrainableLlama, step: u32) -> tempfile::TempDir {
     dir
 }
 
-fn assert_same(got: &Trained, expected: &Trained) {
-    let bits = |trained: &Trained| trained.soft_prompt.vectors.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+fn assert_same(got: &Trained<SoftPrompt>, expected: &Trained<SoftPrompt>) {
+    let bits = |trained: &Trained<SoftPrompt>| trained.adapter.vectors.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(got.history, expected.history, "the same loss at every step");
     assert!(bits(got) == bits(expected), "the same soft prompt, bit for bit");
     assert_eq!((got.heldout_before, got.heldout_after), (expected.heldout_before, expected.heldout_after));

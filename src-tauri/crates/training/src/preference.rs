@@ -1,0 +1,158 @@
+//! How judgements of texts become a loss.
+//!
+//! With `r = log p(text) − log p_base(text)`, summed over the answer's tokens, and `l` the mean of `log p` over them:
+//!
+//! | loss | costs |
+//! |---|---|
+//! | DPO (arXiv 2305.18290) | `−log σ(β (r_chosen − r_rejected))`; without reference `log p` takes the place of `r` |
+//! | ORPO (arXiv 2403.07691) | `−l_chosen − β log σ(z)`, `z` the log of the odds of `l_chosen` over those of `l_rejected` |
+//! | KTO (arXiv 2402.01306) | `1 − σ(β (r − z₀))` for a liked text, `1 − σ(β (z₀ − r))` for another |
+//! | unpaired | the same with `z₀ = 0`: TRL's `apo_zero_unpaired` (arXiv 2408.06266) |
+//!
+//! KTO's `z₀` is the mean of `r` over prompts with answers of *other* texts of the batch, at least 0, and counts as a constant.
+
+use crate::TrainError;
+use crate::run_config::above_0;
+use sha2::{Digest, Sha256};
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Preference {
+    /// How dear it is to leave the base: lower moves further. With ORPO, how much the odds count (the paper's λ).
+    pub beta: f64,
+    pub pairs: PairLoss,
+    pub singles: SingleLoss,
+}
+
+/// The loss of two texts for one prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PairLoss {
+    Dpo,
+    ReferenceFreeDpo,
+    Orpo,
+}
+
+/// The loss of a text that was liked or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SingleLoss {
+    /// For small batches, where KTO's `z₀` is mere noise.
+    Unpaired,
+    Kto,
+}
+
+impl Default for Preference {
+    fn default() -> Self {
+        Self { beta: 0.1, pairs: PairLoss::Dpo, singles: SingleLoss::Unpaired }
+    }
+}
+
+impl Preference {
+    pub(crate) fn check(&self) -> Result<(), TrainError> {
+        above_0("beta", self.beta)
+    }
+
+    pub(crate) fn hash_into(&self, hash: &mut Sha256) {
+        hash.update(self.beta.to_le_bytes());
+        hash.update([self.pairs as u8, self.singles as u8]);
+    }
+
+    /// The loss of a pair, and its derivatives by the two log-probabilities.
+    pub(crate) fn pair(&self, chosen: Text, rejected: Text) -> (f64, [f64; 2]) {
+        match self.pairs {
+            PairLoss::Dpo => self.margin(chosen.logprob - chosen.base - rejected.logprob + rejected.base),
+            PairLoss::ReferenceFreeDpo => self.margin(chosen.logprob - rejected.logprob),
+            PairLoss::Orpo => {
+                let (likely, unlikely) = (chosen.mean(), rejected.mean());
+                let odds = likely - unlikely - (ln_complement(likely) - ln_complement(unlikely));
+                let pull = self.beta * sigmoid(-odds);
+                let by_chosen = -1.0 - pull / complement(likely);
+                let by_rejected = pull / complement(unlikely);
+                (-likely + self.beta * softplus(-odds), [by_chosen / chosen.tokens, by_rejected / rejected.tokens])
+            }
+        }
+    }
+
+    /// The loss of a single text, and its derivative by the log-probability; `shift` is KTO's `z₀`.
+    pub(crate) fn single(&self, text: Text, liked: bool, shift: f64) -> (f64, f64) {
+        let share = sigmoid(self.beta * (text.logprob - text.base - shift));
+        let slope = self.beta * share * (1.0 - share);
+        if liked { (1.0 - share, -slope) } else { (share, slope) }
+    }
+
+    fn margin(&self, margin: f64) -> (f64, [f64; 2]) {
+        let slope = self.beta * sigmoid(-self.beta * margin);
+        (softplus(-self.beta * margin), [-slope, slope])
+    }
+}
+
+/// What a loss knows of a text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Text {
+    /// Of the answer, its tokens' sum.
+    pub logprob: f64,
+    /// The same under the bare base; 0 where no loss asks for it.
+    pub base: f64,
+    /// Of the answer.
+    pub tokens: f64,
+}
+
+impl Text {
+    fn mean(&self) -> f64 {
+        self.logprob / self.tokens
+    }
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// `ln(1 + eˣ)` without overflow.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// `1 − eˡ` for a log-probability, kept off 0: a text that is certain has infinite odds.
+fn complement(logprob: f64) -> f64 {
+    -logprob.min(-1e-6).exp_m1()
+}
+
+fn ln_complement(logprob: f64) -> f64 {
+    complement(logprob).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slope_is_the_derivative_of_its_loss() {
+        const STEP: f64 = 1e-5;
+        let text = |logprob: f64, base: f64, tokens: f64| Text { logprob, base, tokens };
+        let (chosen, rejected) = (text(-9.0, -8.5, 5.0), text(-12.0, -14.0, 7.0));
+        for pairs in [PairLoss::Dpo, PairLoss::ReferenceFreeDpo, PairLoss::Orpo] {
+            let preference = Preference { beta: 0.3, pairs, ..Preference::default() };
+            let cost = |a: f64, b: f64| {
+                let moved = |text: Text, by: f64| Text { logprob: text.logprob + by, ..text };
+                preference.pair(moved(chosen, a), moved(rejected, b)).0
+            };
+            let (_, slopes) = preference.pair(chosen, rejected);
+            let differences = [(cost(STEP, 0.0) - cost(-STEP, 0.0)), (cost(0.0, STEP) - cost(0.0, -STEP))].map(|d| d / (2.0 * STEP));
+            for (slope, difference) in slopes.iter().zip(differences) {
+                assert!((slope - difference).abs() < 1e-8, "{pairs:?}: {slope} against {difference}");
+            }
+        }
+        for liked in [true, false] {
+            let preference = Preference { beta: 0.3, singles: SingleLoss::Kto, ..Preference::default() };
+            let cost = |by: f64| preference.single(Text { logprob: -9.0 + by, ..chosen }, liked, 0.4).0;
+            let difference = (cost(STEP) - cost(-STEP)) / (2.0 * STEP);
+            assert!((preference.single(chosen, liked, 0.4).1 - difference).abs() < 1e-8, "liked {liked}");
+        }
+    }
+
+    #[test]
+    fn a_certain_text_costs_something_finite() {
+        let certain = Text { logprob: 0.0, base: 0.0, tokens: 4.0 };
+        let preference = Preference { pairs: PairLoss::Orpo, ..Preference::default() };
+        let (cost, slopes) = preference.pair(certain, certain);
+        assert!(cost.is_finite() && slopes.iter().all(|slope| slope.is_finite()), "{cost} {slopes:?}");
+    }
+}
