@@ -9,12 +9,15 @@ pub enum Tier {
     Avx2,
     /// AVX2 with 256-bit `vpdpbusd`: Intel's small cores and desktop chips since 2021.
     AvxVnni,
+    /// What [`Tier::AvxVnni`] does, with AVX-512's encoding of the 256-bit `vpdpbusd`: never the best, but it proves that
+    /// tier's arithmetic on a machine that has AVX-512 only.
+    Vnni256,
     /// AVX-512 (F, BW, DQ, VL) with `vpdpbusd`.
     Avx512Vnni,
 }
 
 impl Tier {
-    pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni];
+    pub const ALL: [Self; 5] = [Self::Scalar, Self::Avx2, Self::AvxVnni, Self::Vnni256, Self::Avx512Vnni];
 
     /// The name that `INKLING_ISA` knows.
     pub fn name(self) -> &'static str {
@@ -22,6 +25,7 @@ impl Tier {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avxvnni",
+            Self::Vnni256 => "vnni256",
             Self::Avx512Vnni => "avx512vnni",
         }
     }
@@ -33,7 +37,7 @@ impl Tier {
             Self::Scalar => true,
             Self::Avx2 => avx2,
             Self::AvxVnni => avx2 && is_x86_feature_detected!("avxvnni"),
-            Self::Avx512Vnni => {
+            Self::Vnni256 | Self::Avx512Vnni => {
                 avx2 && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")

@@ -1,13 +1,17 @@
 //! Numeric hot paths on slices, with SIMD dispatch; knows no model
 
+pub mod activations;
 pub mod attention;
 pub mod biased_attention;
+pub mod blocks;
 pub mod elementwise;
 pub mod encoder;
 pub mod isa;
 pub mod matmul;
 pub mod packed;
 pub mod pool;
+mod product;
+mod rounding;
 mod scratch;
 mod simd;
 #[cfg(target_arch = "x86_64")]

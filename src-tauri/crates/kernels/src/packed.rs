@@ -1,23 +1,59 @@
-//! int8 weights, packed for `vpdpbusd`, and int8 activations to go with them.
+//! Weights in tiles of 16 rows, in the format that they came in: nothing is rounded a second time.
 
-use crate::isa::Isa;
-use crate::pool::Pool;
-use crate::simd::{Lanes, dispatch};
-use half::f16;
+pub use crate::activations::Activations;
+use crate::activations::Forms;
+pub use crate::blocks::{BlockFormat, PackError};
+use crate::blocks::{SUB, SubBlock};
+use half::{bf16, f16};
+use rayon::prelude::*;
 
-/// Columns that share a scale.
-pub const BLOCK: usize = 32;
+/// Columns that share a scale, or two.
+pub const BLOCK: usize = SUB;
 /// Rows of a tile, which are computed together.
 pub const TILE: usize = 16;
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
-/// A matrix `[rows, cols]` in int8 with an f16 scale for each row and 32 columns.
-///
-/// A tile of 16 rows lies together: first its scales `[blocks][16]`, padded to 64 bytes, then its weights
-/// `[blocks][8][16 rows][4 columns]` with 128 added. Rows and columns beyond the matrix are zero, so that any size will do.
+/// How f32 weights are rounded when they are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// As Q8_0: scale = largest magnitude / 127.
+    Int8,
+    /// As Q4_1, with the scale and the min that leave the smallest squared error.
+    Int4,
+}
+
+impl Rounding {
+    pub fn format(self) -> BlockFormat {
+        match self {
+            Self::Int8 => BlockFormat::Q8_0,
+            Self::Int4 => BlockFormat::Q4_1,
+        }
+    }
+}
+
+/// Matrices `[_, cols]`, one below the other, each in a format of its own.
+#[derive(Default)]
 pub struct PackedMatrix {
-    rows: usize,
     cols: usize,
+    rows: usize,
+    sections: Vec<Section>,
+}
+
+/// Rows in one format.
+///
+/// Rows of plain numbers are tiles of `[cols][16 rows]`. A tile of a quantised format is its scales, padded to whole lines
+/// (of each block of 32 columns `scale[16]` in f16, and `min[16]` where the format has one; of each 256 columns of a
+/// K-format `scale[16]`, `min[16]` and the factors `[8 or 16][16]` and `[8][16]` in eight bits), and then for each block of
+/// 32 columns its lines of 16 rows × 4 bytes. With eight bits, line g has the columns 4g to 4g + 3. With fewer, line p has
+/// the lower four bits of the columns 8p to 8p + 3 in the low halves of its bytes and of the next four in the high halves;
+/// the other bits follow in one line (bits 4, 5, 6, 7, 3, 2, 1, 0 of a byte belong to columns 4g of g = 0, 1, …) or two
+/// (bits 4, 6, 2, 0 and the one above, for g mod 4). Rows and columns beyond the matrix are zero, so that any size will do.
+pub(crate) struct Section {
+    pub format: BlockFormat,
+    pub cols: usize,
+    /// Index of the first row in the whole matrix.
+    pub first: usize,
+    pub rows: usize,
     lines: Vec<Line>,
 }
 
@@ -26,32 +62,73 @@ pub struct PackedMatrix {
 struct Line([u8; LINE]);
 
 impl PackedMatrix {
-    /// Packs the rows of several row-major matrices `[_, cols]` one below the other.
+    /// Takes in rows of blocks as they stand in a GGUF file: each part is the bytes of so many rows.
     ///
-    /// Symmetric, scale = largest magnitude / 127. Panics when a length is not a multiple of `cols`.
-    pub fn pack(cols: usize, parts: &[&[f32]]) -> Self {
-        let values: usize = parts.iter().map(|part| part.len()).sum();
-        assert!(cols > 0 && parts.iter().all(|part| part.len().is_multiple_of(cols)), "rows of {cols} do not fit the parts");
-        let mut packed = Self::zeroed(values / cols, cols);
-        for (row, weights) in parts.iter().flat_map(|part| part.chunks_exact(cols)).enumerate() {
-            packed.pack_row(row, weights);
+    /// # Errors
+    /// `Columns` when rows are not made of whole blocks, `Length` when a part has not the bytes of its rows.
+    pub fn from_blocks(format: BlockFormat, cols: usize, parts: &[(&[u8], usize)]) -> Result<Self, PackError> {
+        let row_bytes = format.row_bytes(cols)?;
+        let mut all = Vec::new();
+        for (bytes, rows) in parts {
+            if rows.checked_mul(row_bytes) != Some(bytes.len()) {
+                return Err(PackError::Length { format, cols, rows: *rows, found: bytes.len() });
+            }
+            all.extend(bytes.chunks_exact(row_bytes));
         }
-        packed
+        let mut section = Section::zeroed(format, all.len(), cols);
+        section.write(0, all.len(), &|row, tile| match is_plain(format) {
+            true => all[row].chunks_exact(format.bytes()).enumerate().for_each(|(col, bytes)| tile.set_plain(col, bytes)),
+            false => (0..cols / BLOCK).for_each(|block| tile.set_block(block, &format.sub_block(all[row], block))),
+        });
+        Ok(Self::one(section))
+    }
+
+    /// Packs the rows of several row-major matrices `[_, cols]` one below the other; any number of columns will do.
+    ///
+    /// Panics when a length is not a multiple of `cols`.
+    pub fn pack(rounding: Rounding, cols: usize, parts: &[&[f32]]) -> Self {
+        assert!(cols > 0 && parts.iter().all(|part| part.len().is_multiple_of(cols)), "rows of {cols} do not fit the parts");
+        let all: Vec<&[f32]> = parts.iter().flat_map(|part| part.chunks_exact(cols)).collect();
+        let mut section = Section::zeroed(rounding.format(), all.len(), cols);
+        section.write_rounded(0, &all);
+        Self::one(section)
+    }
+
+    /// Puts matrices of the same width one below the other, each in its format.
+    ///
+    /// Panics when their columns differ.
+    pub fn stack(parts: Vec<Self>) -> Self {
+        let mut all = Self::default();
+        for part in parts {
+            assert!(all.sections.is_empty() || all.cols == part.cols, "matrices of {} and {} columns", all.cols, part.cols);
+            all.cols = part.cols;
+            for mut section in part.sections {
+                section.first += all.rows;
+                all.sections.push(section);
+            }
+            all.rows += part.rows;
+        }
+        all
     }
 
     /// A matrix of zeros, to be written piece by piece.
-    pub fn zeroed(rows: usize, cols: usize) -> Self {
-        let mut packed = Self { rows, cols, lines: Vec::new() };
-        packed.lines = vec![Line([0; LINE]); packed.tiles() * packed.tile_lines()];
-        packed
+    pub fn zeroed(rounding: Rounding, rows: usize, cols: usize) -> Self {
+        Self::one(Section::zeroed(rounding.format(), rows, cols))
     }
 
-    /// Packs whole rows from `first` on, as [`PackedMatrix::pack`] does. Panics when they do not fit.
+    /// Packs whole rows from `first` on, as [`PackedMatrix::pack`] does.
+    ///
+    /// Panics when they do not fit, or when the matrix was not made by [`PackedMatrix::zeroed`].
     pub fn write_rows(&mut self, first: usize, weights: &[f32]) {
         assert!(weights.len().is_multiple_of(self.cols) && first + weights.len() / self.cols <= self.rows, "rows beyond the matrix");
-        for (row, weights) in weights.chunks_exact(self.cols).enumerate() {
-            self.pack_row(first + row, weights);
-        }
+        let all: Vec<&[f32]> = weights.chunks_exact(self.cols).collect();
+        self.sections[0].write_rounded(first, &all);
+    }
+
+    /// Bytes that a matrix of this size takes.
+    pub fn bytes_of(rounding: Rounding, rows: usize, cols: usize) -> usize {
+        let shape = Section { format: rounding.format(), cols, first: 0, rows, lines: Vec::new() };
+        shape.tiles() * shape.tile_bytes()
     }
 
     pub fn rows(&self) -> usize {
@@ -63,164 +140,255 @@ impl PackedMatrix {
     }
 
     pub fn bytes(&self) -> usize {
-        self.lines.len() * LINE
+        self.sections.iter().map(|section| section.lines.len() * LINE).sum()
     }
 
-    /// Bytes that a matrix of this size takes.
-    pub fn bytes_of(rows: usize, cols: usize) -> usize {
-        let shape = Self { rows, cols, lines: Vec::new() };
-        shape.tiles() * shape.tile_bytes()
+    /// The forms of activations that a product with it needs.
+    pub fn forms(&self) -> Forms {
+        let f32 = self.sections.iter().any(|section| is_plain(section.format));
+        Forms { int8: self.sections.iter().any(|section| !is_plain(section.format)), f32 }
     }
 
-    /// The weights of a row as they are used: what the oracle multiplies with.
+    /// The weights of a row as they are used. Panics when there is no such row.
     pub fn unpack_row(&self, row: usize) -> Vec<f32> {
-        let scale = |col: usize| f16::from_le_bytes(self.scale_at(row, col / BLOCK).map(|at| self.byte(row, at))).to_f32();
-        let weight = |col: usize| f32::from(self.byte(row, self.weight_at(row, col))) - 128.0;
-        (0..self.cols).map(|col| scale(col) * weight(col)).collect()
+        let mut out = vec![0.0; self.cols];
+        self.unpack_row_into(row, &mut out);
+        out
     }
 
-    pub(crate) fn tiles(&self) -> usize {
-        self.rows.div_ceil(TILE)
+    /// [`PackedMatrix::unpack_row`] into `[cols]`.
+    pub fn unpack_row_into(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.cols, "row {row} of {}, {} columns for {}", self.rows, out.len(), self.cols);
+        let section = self.sections.partition_point(|section| section.first <= row) - 1;
+        let section = &self.sections[section];
+        section.unpack_row(row - section.first, out);
     }
 
-    pub(crate) fn blocks(&self) -> usize {
-        self.cols.div_ceil(BLOCK)
+    pub(crate) fn sections(&self) -> &[Section] {
+        &self.sections
     }
 
-    /// Bytes of a tile.
-    pub(crate) fn tile_bytes(&self) -> usize {
-        self.tile_lines() * LINE
-    }
-
-    /// Bytes of a tile before its weights.
-    pub(crate) fn scale_bytes(&self) -> usize {
-        (self.blocks() * TILE * 2).next_multiple_of(LINE)
-    }
-
-    pub(crate) fn start(&self) -> *const u8 {
-        self.lines.as_ptr().cast()
-    }
-
-    fn tile_lines(&self) -> usize {
-        self.scale_bytes() / LINE + self.blocks() * TILE * BLOCK / LINE
-    }
-
-    fn pack_row(&mut self, row: usize, weights: &[f32]) {
-        for (block, values) in weights.chunks(BLOCK).enumerate() {
-            let largest = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-            let scale = f16::from_f32(largest / 127.0);
-            let inverse = if scale.to_f32() > 0.0 { 1.0 / scale.to_f32() } else { 0.0 };
-            for (at, byte) in self.scale_at(row, block).into_iter().zip(scale.to_le_bytes()) {
-                self.set(row, at, byte);
-            }
-            for (col, value) in values.iter().enumerate() {
-                let whole = (value * inverse).round().clamp(-127.0, 127.0) as i32 + 128;
-                self.set(row, self.weight_at(row, block * BLOCK + col), whole as u8);
-            }
-        }
-    }
-
-    /// Where, within the tile of `row`, the two bytes of its scale are.
-    fn scale_at(&self, row: usize, block: usize) -> [usize; 2] {
-        let at = (block * TILE + row % TILE) * 2;
-        [at, at + 1]
-    }
-
-    fn weight_at(&self, row: usize, col: usize) -> usize {
-        let (block, group) = (col / BLOCK, col % BLOCK / 4);
-        self.scale_bytes() + block * TILE * BLOCK + group * TILE * 4 + row % TILE * 4 + col % 4
-    }
-
-    fn byte(&self, row: usize, at: usize) -> u8 {
-        self.lines[row / TILE * self.tile_lines() + at / LINE].0[at % LINE]
-    }
-
-    fn set(&mut self, row: usize, at: usize, byte: u8) {
-        let line = row / TILE * self.tile_lines() + at / LINE;
-        self.lines[line].0[at % LINE] = byte;
+    fn one(section: Section) -> Self {
+        Self { cols: section.cols, rows: section.rows, sections: vec![section] }
     }
 }
 
-/// Rows of activations in int8 with an f32 scale for each 32 columns.
-///
-/// A row is `[blocks * 8]` words of four i8 each, `[blocks]` scales as f32, and `[blocks]` sums of the i8 times -128.
-#[derive(Default)]
-pub struct Activations {
-    cols: usize,
-    rows: usize,
-    words: Vec<u32>,
+/// Whether a format is plain numbers, which multiply f32 activations.
+pub(crate) fn is_plain(format: BlockFormat) -> bool {
+    format.columns() == 1
 }
 
-impl Activations {
-    /// Replaces the contents by `rows` rows of `cols` numbers, each written by `fill` and then quantised.
-    ///
-    /// Symmetric, scale = largest magnitude / 127, rounded to nearest even. A row depends on its own numbers only.
-    pub fn fill(&mut self, isa: Isa, pool: &Pool, rows: usize, cols: usize, fill: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-        (self.rows, self.cols) = (rows, cols);
-        let width = self.row_words();
-        self.words.resize(rows * width, 0);
-        pool.rows(&mut self.words, width, &|row, words| {
-            crate::scratch::with(cols.next_multiple_of(BLOCK), |values| {
-                fill(row, &mut values[..cols]);
-                // Scratch memory is not zeroed, and the padding must not change a scale.
-                values[cols..].fill(0.0);
-                quantise_row(isa, values, words);
-            });
+/// Lines of a block of 32 columns.
+pub(crate) fn block_lines(format: BlockFormat) -> usize {
+    match format {
+        BlockFormat::Q4_0 | BlockFormat::Q4_1 | BlockFormat::Q4K => 4,
+        BlockFormat::Q5_0 | BlockFormat::Q5_1 | BlockFormat::Q5K => 5,
+        BlockFormat::Q6K => 6,
+        BlockFormat::Q8_0 => 8,
+        BlockFormat::F16 | BlockFormat::Bf16 => 16,
+        BlockFormat::F32 => 32,
+    }
+}
+
+/// Bytes of the scales of a K-format's 256 columns: scale and min, then the factors of both.
+pub(crate) const K_HEAD: usize = 4 * TILE + 2 * 8 * TILE;
+/// The same for Q6_K: the scale, then 16 factors.
+pub(crate) const Q6K_HEAD: usize = 2 * TILE + 16 * TILE;
+
+impl Section {
+    fn zeroed(format: BlockFormat, rows: usize, cols: usize) -> Self {
+        let mut section = Self { format, cols, first: 0, rows, lines: Vec::new() };
+        section.lines = vec![Line([0; LINE]); section.tiles() * section.tile_bytes() / LINE];
+        section
+    }
+
+    /// Has `set` write `count` rows, each once, counted from `first`; they must be zero.
+    fn write(&mut self, first: usize, count: usize, set: &(dyn Fn(usize, &mut TileRow<'_>) + Sync)) {
+        let mut lines = std::mem::take(&mut self.lines);
+        let section = &*self;
+        let write = |(tile, lines): (usize, &mut [Line])| {
+            for row in first.max(tile * TILE)..(first + count).min(tile * TILE + TILE) {
+                set(row - first, &mut TileRow { section, lines, lane: row % TILE });
+            }
+        };
+        lines.par_chunks_mut(self.tile_bytes().max(LINE) / LINE).enumerate().for_each(write);
+        self.lines = lines;
+    }
+
+    /// Rounds rows `[cols]` to the format, which must be one of [`Rounding::format`].
+    fn write_rounded(&mut self, first: usize, rows: &[&[f32]]) {
+        let format = self.format;
+        self.write(first, rows.len(), &|row, tile| {
+            for (block, values) in rows[row].chunks(BLOCK).enumerate() {
+                let sub = match format {
+                    BlockFormat::Q8_0 => crate::rounding::int8(values),
+                    _ => crate::rounding::int4(values),
+                };
+                tile.set_block(block, &sub);
+            }
         });
     }
 
-    pub fn rows(&self) -> usize {
-        self.rows
+    pub fn tiles(&self) -> usize {
+        self.rows.div_ceil(TILE)
     }
 
-    pub fn cols(&self) -> usize {
-        self.cols
+    /// Blocks of 32 columns.
+    pub fn blocks(&self) -> usize {
+        self.cols.div_ceil(BLOCK)
     }
 
-    /// A row as it is used: what the oracle multiplies with.
-    pub fn unpack_row(&self, row: usize) -> Vec<f32> {
-        let blocks = self.cols.div_ceil(BLOCK);
-        let words = &self.words[row * self.row_words()..][..self.row_words()];
-        let value = |col: usize| {
-            let four = words[col / 4].to_le_bytes();
-            f32::from(four[col % 4] as i8) * f32::from_bits(words[blocks * 8 + col / BLOCK])
-        };
-        (0..self.cols).map(value).collect()
+    pub fn start(&self) -> *const u8 {
+        self.lines.as_ptr().cast()
     }
 
-    /// Words of a row: values, scales, sums.
-    pub(crate) fn row_words(&self) -> usize {
-        self.cols.div_ceil(BLOCK) * 10
-    }
-
-    pub(crate) fn start(&self) -> *const u32 {
-        self.words.as_ptr()
-    }
-}
-
-fn quantise_row(isa: Isa, values: &[f32], words: &mut [u32]) {
-    let blocks = values.len() / BLOCK;
-    assert!(values.len() == blocks * BLOCK && words.len() == blocks * 10);
-    let (from, to) = (values.as_ptr(), words.as_mut_ptr());
-    // SAFETY: the lengths were checked, and an `Isa` proves its instructions.
-    unsafe { dispatch!(isa, quantise_blocks(from: *const f32, to: *mut u32, blocks: usize)) }
-}
-
-/// # Safety
-/// `from` must hold `blocks * 32` numbers and `to` `blocks * 10` words.
-#[inline(always)]
-unsafe fn quantise_blocks<V: Lanes>(from: *const f32, to: *mut u32, blocks: usize) {
-    for block in 0..blocks {
-        unsafe {
-            let (low, high) = (V::load(from.add(block * BLOCK)), V::load(from.add(block * BLOCK + 16)));
-            let largest = low.abs().max(high.abs()).largest();
-            // Blocks so small that the inverse would overflow count as zero.
-            let inverse = if largest > 1e-30 { 127.0 / largest } else { 0.0 };
-            let bytes = to.add(block * 8).cast::<i8>();
-            let inverse = V::splat(inverse);
-            let sum = low.mul(inverse).store_i8(bytes) + high.mul(inverse).store_i8(bytes.add(16));
-            to.add(blocks * 8 + block).write((largest / 127.0).to_bits());
-            to.add(blocks * 9 + block).write((-128 * sum) as u32);
+    /// Bytes of a tile.
+    pub fn tile_bytes(&self) -> usize {
+        match is_plain(self.format) {
+            true => (self.cols * TILE * self.format.bytes()).next_multiple_of(LINE),
+            false => self.head_bytes() + self.blocks() * block_lines(self.format) * LINE,
         }
+    }
+
+    /// Bytes of a tile before its weights.
+    pub fn head_bytes(&self) -> usize {
+        let blocks = self.blocks();
+        let bytes = match self.format {
+            BlockFormat::Q4_0 | BlockFormat::Q5_0 | BlockFormat::Q8_0 => blocks * TILE * 2,
+            BlockFormat::Q4_1 | BlockFormat::Q5_1 => blocks * TILE * 4,
+            BlockFormat::Q4K | BlockFormat::Q5K => blocks / 8 * K_HEAD,
+            BlockFormat::Q6K => blocks / 8 * Q6K_HEAD,
+            BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Bf16 => 0,
+        };
+        bytes.next_multiple_of(LINE)
+    }
+
+    fn unpack_row(&self, row: usize, out: &mut [f32]) {
+        let tile_lines = self.tile_bytes() / LINE;
+        let tile = &self.lines[row / TILE * tile_lines..][..tile_lines];
+        let byte = |at: usize| tile[at / LINE].0[at % LINE];
+        let (lane, width) = (row % TILE, self.format.bytes());
+        let two = |at: usize| [byte(at), byte(at + 1)];
+        for (col, out) in out.iter_mut().enumerate() {
+            let at = (col * TILE + lane) * width;
+            *out = match self.format {
+                BlockFormat::F32 => f32::from_le_bytes(std::array::from_fn(|part| byte(at + part))),
+                BlockFormat::F16 => f16::from_le_bytes(two(at)).to_f32(),
+                BlockFormat::Bf16 => bf16::from_le_bytes(two(at)).to_f32(),
+                _ => {
+                    let (block, col) = (col / BLOCK, col % BLOCK);
+                    let (heads, half) = (self.heads(block, lane), |at: usize| f16::from_le_bytes(two(at)).to_f32());
+                    let factor = |at: usize| match self.format {
+                        BlockFormat::Q6K => f32::from(byte(at) as i8),
+                        _ => f32::from(byte(at)),
+                    };
+                    let scale = half(heads.scale) * heads.factors.map_or(1.0, |at| factor(at[col / 16]));
+                    let min = heads.min.map_or(0.0, half) * heads.min_factor.map_or(1.0, factor);
+                    scale * (f32::from(self.weight(tile, block, lane, col)) - f32::from(self.format.offset())) + min
+                }
+            };
+        }
+    }
+
+    fn weight(&self, tile: &[Line], block: usize, lane: usize, col: usize) -> u8 {
+        let (first, lines) = (self.head_bytes() / LINE, block_lines(self.format));
+        let byte = |line: usize| tile[first + block * lines + line].0[lane * 4 + col % 4];
+        let group = col / 4;
+        if lines == 8 {
+            return byte(group);
+        }
+        let low = byte(group / 2) >> (4 * (group % 2)) & 15;
+        match lines {
+            5 => low | (byte(4) >> FIFTH_BIT[group] & 1) << 4,
+            6 => low | (byte(4 + group / 4) >> UPPER_BITS[group % 4] & 3) << 4,
+            _ => low,
+        }
+    }
+
+    /// Where, within its tile, the scales of a row's block are.
+    fn heads(&self, block: usize, lane: usize) -> Heads {
+        let (start, sub) = (block / 8, block % 8);
+        match self.format {
+            BlockFormat::Q4_1 | BlockFormat::Q5_1 => {
+                let scale = block * TILE * 4 + 2 * lane;
+                Heads { scale, factors: None, min: Some(scale + 2 * TILE), min_factor: None }
+            }
+            BlockFormat::Q4K | BlockFormat::Q5K => {
+                let (start, factors) = (start * K_HEAD, start * K_HEAD + 4 * TILE + sub * TILE + lane);
+                let min = Some(start + 2 * TILE + 2 * lane);
+                Heads { scale: start + 2 * lane, factors: Some([factors; 2]), min, min_factor: Some(factors + 8 * TILE) }
+            }
+            BlockFormat::Q6K => {
+                let (start, factors) = (start * Q6K_HEAD, start * Q6K_HEAD + 2 * TILE + 2 * sub * TILE + lane);
+                Heads { scale: start + 2 * lane, factors: Some([factors, factors + TILE]), min: None, min_factor: None }
+            }
+            _ => Heads { scale: (block * TILE + lane) * 2, factors: None, min: None, min_factor: None },
+        }
+    }
+}
+
+struct Heads {
+    scale: usize,
+    factors: Option<[usize; 2]>,
+    min: Option<usize>,
+    min_factor: Option<usize>,
+}
+
+/// The bit of a byte that is the fifth of group g, and the lower of the two upper bits of group g mod 4.
+const FIFTH_BIT: [usize; 8] = [4, 5, 6, 7, 3, 2, 1, 0];
+const UPPER_BITS: [usize; 4] = [4, 6, 2, 0];
+
+/// One row of a tile that is being written.
+struct TileRow<'a> {
+    section: &'a Section,
+    lines: &'a mut [Line],
+    lane: usize,
+}
+
+impl TileRow<'_> {
+    fn set_plain(&mut self, col: usize, bytes: &[u8]) {
+        self.put((col * TILE + self.lane) * bytes.len(), bytes);
+    }
+
+    fn set_block(&mut self, block: usize, sub: &SubBlock) {
+        let heads = self.section.heads(block, self.lane);
+        self.put(heads.scale, &sub.scale.to_le_bytes());
+        if let Some(min) = heads.min {
+            self.put(min, &sub.min.to_le_bytes());
+        }
+        for (half, at) in heads.factors.into_iter().flatten().enumerate() {
+            self.put(at, &[sub.factors[half] as u8]);
+        }
+        if let Some(at) = heads.min_factor {
+            self.put(at, &[sub.min_factor]);
+        }
+        let count = block_lines(self.section.format);
+        let first = self.section.head_bytes() / LINE + block * count;
+        let lane = self.lane * 4;
+        let lines = &mut self.lines[first..first + count];
+        // Four columns at a time, as one word.
+        let mut join = |line: usize, word: u32| {
+            let four = &mut lines[line].0[lane..lane + 4];
+            let there = u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
+            four.copy_from_slice(&(there | word).to_le_bytes());
+        };
+        for (group, four) in sub.weights.as_chunks().0.iter().enumerate() {
+            let word = u32::from_le_bytes(*four);
+            let upper = word >> 4;
+            match count {
+                8 => join(group, word),
+                _ => join(group / 2, (word & 0x0f0f_0f0f) << (4 * (group % 2))),
+            }
+            match count {
+                5 => join(4, (upper & 0x0101_0101) << FIFTH_BIT[group]),
+                6 => join(4 + group / 4, (upper & 0x0303_0303) << UPPER_BITS[group % 4]),
+                _ => {}
+            }
+        }
+    }
+
+    /// The bytes must not cross a line.
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.lines[at / LINE].0[at % LINE..][..bytes.len()].copy_from_slice(bytes);
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! # Safety
 //! Every function here must be inlined into one that enables the tier's instructions (`dispatch!` makes those), on a machine
-//! that has them; pointers must be good for 16 lanes (64 weights for [`Lanes::load_weights`]).
+//! that has them; pointers must be good for 16 lanes (64 bytes for [`Lanes::load_bytes`]).
 
 use crate::isa::{Isa, Tier};
 
@@ -13,7 +13,11 @@ use crate::isa::{Isa, Tier};
 pub(crate) trait Lanes: Copy {
     /// Sixteen i32 sums.
     type Sums: Copy;
-    /// Four weights for each of 16 rows, ready for [`Lanes::dot`].
+    /// Sums on the way: of few enough narrow weights, they may be in 16 bits.
+    type Narrow: Copy;
+    /// Four bytes for each of 16 rows.
+    type Bytes: Copy;
+    /// Eight-bit weights, ready for [`Lanes::dot`].
     type Weights: Copy;
     /// Whether `dot` takes weights with 128 added, so that 128 × the activations must be taken off.
     const OFFSET_WEIGHTS: bool;
@@ -43,10 +47,28 @@ pub(crate) trait Lanes: Copy {
     /// Rounds to whole numbers (ties to even), stores them as i8 and returns their sum; they must fit.
     unsafe fn store_i8(self, to: *mut i8) -> i32;
 
+    /// Sixteen bytes as numbers, with or without a sign.
+    unsafe fn load_u8(from: *const u8) -> Self;
+    unsafe fn load_i8(from: *const i8) -> Self;
+    unsafe fn load_bf16(from: *const u16) -> Self;
+
+    unsafe fn load_bytes(from: *const u8) -> Self::Bytes;
+    /// The lower four bits, and the upper four.
+    unsafe fn low_half(bytes: Self::Bytes) -> Self::Bytes;
+    unsafe fn high_half(bytes: Self::Bytes) -> Self::Bytes;
+    /// Adds to numbers below 16 the bits of `mask`, which are bits of `bits` moved up by `UP` and down by `DOWN` places.
+    unsafe fn with_bits<const UP: u32, const DOWN: u32>(low: Self::Bytes, bits: Self::Bytes, mask: u8) -> Self::Bytes;
+
     unsafe fn sums(value: i32) -> Self::Sums;
-    unsafe fn load_weights(from: *const u8) -> Self::Weights;
+    /// Eight-bit weights with 128 added, ready for `dot`.
+    unsafe fn weights(bytes: Self::Bytes) -> Self::Weights;
     /// Adds, for each of 16 rows, four products of weights and the four i8 in `activations`.
     unsafe fn dot(sums: Self::Sums, weights: Self::Weights, activations: i32) -> Self::Sums;
+    /// The same for weights below 64; between `begin` and `end`, no more than 127 · the largest weight · 2 · times may fit into
+    /// an i16.
+    unsafe fn begin(sums: Self::Sums) -> Self::Narrow;
+    unsafe fn dot_narrow(sums: Self::Narrow, weights: Self::Bytes, activations: i32) -> Self::Narrow;
+    unsafe fn end(sums: Self::Sums, narrow: Self::Narrow) -> Self::Sums;
     unsafe fn from_sums(sums: Self::Sums) -> Self;
     unsafe fn prefetch(from: *const u8);
 
@@ -112,6 +134,8 @@ impl Scalar {
 
 impl Lanes for Scalar {
     type Sums = [i32; 16];
+    type Narrow = [i32; 16];
+    type Bytes = [u8; 64];
     type Weights = [u8; 64];
     const OFFSET_WEIGHTS: bool = true;
     const MATMUL_ROWS: usize = 1;
@@ -191,8 +215,37 @@ impl Lanes for Scalar {
         [value; 16]
     }
     #[inline(always)]
-    unsafe fn load_weights(from: *const u8) -> [u8; 64] {
+    unsafe fn load_u8(from: *const u8) -> Self {
+        Self(unsafe { from.cast::<[u8; 16]>().read_unaligned() }.map(f32::from))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        Self(unsafe { from.cast::<[i8; 16]>().read_unaligned() }.map(f32::from))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        let bits = unsafe { from.cast::<[u16; 16]>().read_unaligned() };
+        Self(bits.map(|one| f32::from_bits(u32::from(one) << 16)))
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> [u8; 64] {
         unsafe { from.cast::<[u8; 64]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn low_half(bytes: [u8; 64]) -> [u8; 64] {
+        bytes.map(|byte| byte & 15)
+    }
+    #[inline(always)]
+    unsafe fn high_half(bytes: [u8; 64]) -> [u8; 64] {
+        bytes.map(|byte| byte >> 4)
+    }
+    #[inline(always)]
+    unsafe fn with_bits<const UP: u32, const DOWN: u32>(low: [u8; 64], bits: [u8; 64], mask: u8) -> [u8; 64] {
+        std::array::from_fn(|index| low[index] | (bits[index] << UP >> DOWN) & mask)
+    }
+    #[inline(always)]
+    unsafe fn weights(bytes: [u8; 64]) -> [u8; 64] {
+        bytes
     }
     #[inline(always)]
     unsafe fn dot(mut sums: [i32; 16], weights: [u8; 64], activations: i32) -> [i32; 16] {
@@ -203,6 +256,18 @@ impl Lanes for Scalar {
             }
         }
         sums
+    }
+    #[inline(always)]
+    unsafe fn begin(sums: [i32; 16]) -> [i32; 16] {
+        sums
+    }
+    #[inline(always)]
+    unsafe fn dot_narrow(sums: [i32; 16], weights: [u8; 64], activations: i32) -> [i32; 16] {
+        unsafe { Self::dot(sums, weights, activations) }
+    }
+    #[inline(always)]
+    unsafe fn end(_sums: [i32; 16], narrow: [i32; 16]) -> [i32; 16] {
+        narrow
     }
     #[inline(always)]
     unsafe fn from_sums(sums: [i32; 16]) -> Self {
@@ -218,21 +283,26 @@ macro_rules! dispatch {
         #[cfg(target_arch = "x86_64")]
         {
             use $crate::isa::Tier;
-            use $crate::simd_x86::{Ymm, Zmm};
+            use $crate::simd_x86::{Avx2, AvxVnni, VnniOf512, Ymm, Zmm};
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
             unsafe fn avx512($($arg: $kind),*) $(-> $out)? {
                 unsafe { $work::<Zmm>($($arg),*) }
             }
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+            unsafe fn vnni256($($arg: $kind),*) $(-> $out)? {
+                unsafe { $work::<Ymm<VnniOf512>>($($arg),*) }
+            }
             #[target_feature(enable = "avxvnni,avx2,fma,f16c")]
             unsafe fn avxvnni($($arg: $kind),*) $(-> $out)? {
-                unsafe { $work::<Ymm<true>>($($arg),*) }
+                unsafe { $work::<Ymm<AvxVnni>>($($arg),*) }
             }
             #[target_feature(enable = "avx2,fma,f16c")]
             unsafe fn avx2($($arg: $kind),*) $(-> $out)? {
-                unsafe { $work::<Ymm<false>>($($arg),*) }
+                unsafe { $work::<Ymm<Avx2>>($($arg),*) }
             }
             match $isa.tier() {
                 Tier::Avx512Vnni => avx512($($arg),*),
+                Tier::Vnni256 => vnni256($($arg),*),
                 Tier::AvxVnni => avxvnni($($arg),*),
                 Tier::Avx2 => avx2($($arg),*),
                 Tier::Scalar => $work::<$crate::simd::Scalar>($($arg),*),
@@ -251,7 +321,7 @@ pub(crate) use dispatch;
 pub(crate) fn queries_at_once(isa: Isa) -> usize {
     match isa.tier() {
         Tier::Avx512Vnni => 8,
-        Tier::AvxVnni | Tier::Avx2 => 4,
+        Tier::Vnni256 | Tier::AvxVnni | Tier::Avx2 => 4,
         Tier::Scalar => 1,
     }
 }

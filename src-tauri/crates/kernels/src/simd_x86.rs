@@ -2,6 +2,7 @@
 
 use crate::simd::Lanes;
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 /// The lanes of `Tier::Avx512Vnni`.
 #[derive(Clone, Copy)]
@@ -9,6 +10,8 @@ pub(crate) struct Zmm(__m512);
 
 impl Lanes for Zmm {
     type Sums = __m512i;
+    type Narrow = __m512i;
+    type Bytes = __m512i;
     type Weights = __m512i;
     const OFFSET_WEIGHTS: bool = true;
     const MATMUL_ROWS: usize = 6;
@@ -93,12 +96,56 @@ impl Lanes for Zmm {
         unsafe { _mm512_set1_epi32(value) }
     }
     #[inline(always)]
-    unsafe fn load_weights(from: *const u8) -> __m512i {
+    unsafe fn load_u8(from: *const u8) -> Self {
+        Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) })
+    }
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) })
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())))) })
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> __m512i {
         unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn low_half(bytes: __m512i) -> __m512i {
+        unsafe { _mm512_and_si512(bytes, _mm512_set1_epi8(15)) }
+    }
+    #[inline(always)]
+    unsafe fn high_half(bytes: __m512i) -> __m512i {
+        unsafe { _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), _mm512_set1_epi8(15)) }
+    }
+    #[inline(always)]
+    unsafe fn with_bits<const UP: u32, const DOWN: u32>(low: __m512i, bits: __m512i, mask: u8) -> __m512i {
+        // Bits that leave a byte land outside the mask of its neighbour.
+        unsafe {
+            let moved = _mm512_srli_epi16::<DOWN>(_mm512_slli_epi16::<UP>(bits));
+            _mm512_or_si512(low, _mm512_and_si512(moved, _mm512_set1_epi8(mask as i8)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn weights(bytes: __m512i) -> __m512i {
+        bytes
     }
     #[inline(always)]
     unsafe fn dot(sums: __m512i, weights: __m512i, activations: i32) -> __m512i {
         unsafe { _mm512_dpbusd_epi32(sums, weights, _mm512_set1_epi32(activations)) }
+    }
+    #[inline(always)]
+    unsafe fn begin(sums: __m512i) -> __m512i {
+        sums
+    }
+    #[inline(always)]
+    unsafe fn dot_narrow(sums: __m512i, weights: __m512i, activations: i32) -> __m512i {
+        unsafe { Self::dot(sums, weights, activations) }
+    }
+    #[inline(always)]
+    unsafe fn end(_sums: __m512i, narrow: __m512i) -> __m512i {
+        narrow
     }
     #[inline(always)]
     unsafe fn from_sums(sums: __m512i) -> Self {
@@ -110,9 +157,52 @@ impl Lanes for Zmm {
     }
 }
 
-/// The lanes of `Tier::AvxVnni` and `Tier::Avx2`, which differ in the int8 dot product only.
+/// How a 256-bit tier multiplies bytes.
+pub(crate) trait HalfDot: Copy {
+    /// Whether there is one instruction that multiplies and adds in 32 bits.
+    const VNNI: bool;
+
+    /// Adds four products of unsigned and signed bytes; called only if there is such an instruction.
+    unsafe fn dot(sums: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i;
+}
+
 #[derive(Clone, Copy)]
-pub(crate) struct Ymm<const VNNI: bool>(__m256, __m256);
+pub(crate) struct Avx2;
+#[derive(Clone, Copy)]
+pub(crate) struct AvxVnni;
+#[derive(Clone, Copy)]
+pub(crate) struct VnniOf512;
+
+impl HalfDot for Avx2 {
+    const VNNI: bool = false;
+
+    #[inline(always)]
+    unsafe fn dot(sums: __m256i, _unsigned: __m256i, _signed: __m256i) -> __m256i {
+        sums
+    }
+}
+
+impl HalfDot for AvxVnni {
+    const VNNI: bool = true;
+
+    #[inline(always)]
+    unsafe fn dot(sums: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+        unsafe { _mm256_dpbusd_avx_epi32(sums, unsigned, signed) }
+    }
+}
+
+impl HalfDot for VnniOf512 {
+    const VNNI: bool = true;
+
+    #[inline(always)]
+    unsafe fn dot(sums: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+        unsafe { _mm256_dpbusd_epi32(sums, unsigned, signed) }
+    }
+}
+
+/// The lanes of the 256-bit tiers, which differ in the products of bytes only.
+#[derive(Clone, Copy)]
+pub(crate) struct Ymm<D>(__m256, __m256, PhantomData<D>);
 
 /// Weights of 8 rows: as stored, or as magnitude and signed value for the sign trick of AVX2.
 #[derive(Clone, Copy)]
@@ -121,12 +211,16 @@ pub(crate) struct HalfWeights {
     signed: __m256i,
 }
 
-impl<const VNNI: bool> Ymm<VNNI> {
+impl<D: HalfDot> Ymm<D> {
     #[inline(always)]
-    unsafe fn load_half(from: *const u8) -> HalfWeights {
+    fn of(first: __m256, second: __m256) -> Self {
+        Self(first, second, PhantomData)
+    }
+
+    #[inline(always)]
+    unsafe fn half_weights(stored: __m256i) -> HalfWeights {
         unsafe {
-            let stored = _mm256_loadu_si256(from.cast());
-            if VNNI {
+            if D::VNNI {
                 return HalfWeights { unsigned: stored, signed: stored };
             }
             let signed = _mm256_xor_si256(stored, _mm256_set1_epi8(-128));
@@ -134,34 +228,54 @@ impl<const VNNI: bool> Ymm<VNNI> {
         }
     }
 
-    /// Pairs of products stay below 2 × 127 × 127 = 32,258, so `maddubs` cannot saturate.
+    /// Pairs of products stay below 2 × 128 × 127 = 32,512, so `maddubs` cannot saturate.
     #[inline(always)]
     unsafe fn dot_half(sums: __m256i, weights: HalfWeights, activations: __m256i) -> __m256i {
         unsafe {
-            if VNNI {
-                return _mm256_dpbusd_avx_epi32(sums, weights.unsigned, activations);
+            if D::VNNI {
+                return D::dot(sums, weights.unsigned, activations);
             }
             let pairs = _mm256_maddubs_epi16(weights.unsigned, _mm256_sign_epi8(activations, weights.signed));
             _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
     }
+
+    /// Adds pairs of products in 16 bits, or four in 32.
+    #[inline(always)]
+    unsafe fn dot_narrow_half(sums: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
+        unsafe {
+            match D::VNNI {
+                true => D::dot(sums, weights, activations),
+                false => _mm256_add_epi16(sums, _mm256_maddubs_epi16(weights, activations)),
+            }
+        }
+    }
 }
 
-impl<const VNNI: bool> Lanes for Ymm<VNNI> {
-    type Sums = (__m256i, __m256i);
+type Pair = (__m256i, __m256i);
+
+#[inline(always)]
+fn both(pair: Pair, change: impl Fn(__m256i) -> __m256i) -> Pair {
+    (change(pair.0), change(pair.1))
+}
+
+impl<D: HalfDot> Lanes for Ymm<D> {
+    type Sums = Pair;
+    type Narrow = Pair;
+    type Bytes = Pair;
     type Weights = (HalfWeights, HalfWeights);
-    const OFFSET_WEIGHTS: bool = VNNI;
+    const OFFSET_WEIGHTS: bool = D::VNNI;
     const MATMUL_ROWS: usize = 4;
     const MATMUL_TILES: usize = 1;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         let all = unsafe { _mm256_set1_ps(value) };
-        Self(all, all)
+        Self::of(all, all)
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        unsafe { Self(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+        unsafe { Self::of(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
@@ -172,7 +286,7 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     }
     #[inline(always)]
     unsafe fn load_f16(from: *const u16) -> Self {
-        unsafe { Self(_mm256_cvtph_ps(_mm_loadu_si128(from.cast())), _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast()))) }
+        unsafe { Self::of(_mm256_cvtph_ps(_mm_loadu_si128(from.cast())), _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast()))) }
     }
     #[inline(always)]
     unsafe fn store_f16(self, to: *mut u16) {
@@ -183,39 +297,39 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
     }
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
-        unsafe { Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
+        unsafe { Self::of(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
     }
     #[inline(always)]
     unsafe fn sub(self, other: Self) -> Self {
-        unsafe { Self(_mm256_sub_ps(self.0, other.0), _mm256_sub_ps(self.1, other.1)) }
+        unsafe { Self::of(_mm256_sub_ps(self.0, other.0), _mm256_sub_ps(self.1, other.1)) }
     }
     #[inline(always)]
     unsafe fn mul(self, other: Self) -> Self {
-        unsafe { Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
+        unsafe { Self::of(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
     }
     #[inline(always)]
     unsafe fn div(self, other: Self) -> Self {
-        unsafe { Self(_mm256_div_ps(self.0, other.0), _mm256_div_ps(self.1, other.1)) }
+        unsafe { Self::of(_mm256_div_ps(self.0, other.0), _mm256_div_ps(self.1, other.1)) }
     }
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        unsafe { Self(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
+        unsafe { Self::of(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
     }
     #[inline(always)]
     unsafe fn abs(self) -> Self {
         unsafe {
             let sign = _mm256_set1_ps(-0.0);
-            Self(_mm256_andnot_ps(sign, self.0), _mm256_andnot_ps(sign, self.1))
+            Self::of(_mm256_andnot_ps(sign, self.0), _mm256_andnot_ps(sign, self.1))
         }
     }
     #[inline(always)]
     unsafe fn fma(self, factor: Self, term: Self) -> Self {
-        unsafe { Self(_mm256_fmadd_ps(self.0, factor.0, term.0), _mm256_fmadd_ps(self.1, factor.1, term.1)) }
+        unsafe { Self::of(_mm256_fmadd_ps(self.0, factor.0, term.0), _mm256_fmadd_ps(self.1, factor.1, term.1)) }
     }
     #[inline(always)]
     unsafe fn round(self) -> Self {
         const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-        unsafe { Self(_mm256_round_ps::<NEAREST>(self.0), _mm256_round_ps::<NEAREST>(self.1)) }
+        unsafe { Self::of(_mm256_round_ps::<NEAREST>(self.0), _mm256_round_ps::<NEAREST>(self.1)) }
     }
     #[inline(always)]
     unsafe fn power_of_two(self) -> Self {
@@ -223,7 +337,7 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
             let bias = _mm256_set1_epi32(127);
             let first = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(self.0), bias));
             let second = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(self.1), bias));
-            Self(_mm256_castsi256_ps(first), _mm256_castsi256_ps(second))
+            Self::of(_mm256_castsi256_ps(first), _mm256_castsi256_ps(second))
         }
     }
     #[inline(always)]
@@ -231,7 +345,7 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
         unsafe {
             let first = _mm256_cmp_ps::<_CMP_GT_OQ>(control.0, bound.0);
             let second = _mm256_cmp_ps::<_CMP_GT_OQ>(control.1, bound.1);
-            Self(_mm256_and_ps(first, self.0), _mm256_and_ps(second, self.1))
+            Self::of(_mm256_and_ps(first, self.0), _mm256_and_ps(second, self.1))
         }
     }
     #[inline(always)]
@@ -253,8 +367,51 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
         (all, all)
     }
     #[inline(always)]
-    unsafe fn load_weights(from: *const u8) -> Self::Weights {
-        unsafe { (Self::load_half(from), Self::load_half(from.add(32))) }
+    unsafe fn load_u8(from: *const u8) -> Self {
+        unsafe {
+            let (first, second) = (_mm_loadl_epi64(from.cast()), _mm_loadl_epi64(from.add(8).cast()));
+            Self::of(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(first)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(second)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        unsafe {
+            let (first, second) = (_mm_loadl_epi64(from.cast()), _mm_loadl_epi64(from.add(8).cast()));
+            Self::of(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(first)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(second)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        unsafe {
+            let first = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            let second = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(8).cast()));
+            Self::of(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(first)), _mm256_castsi256_ps(_mm256_slli_epi32::<16>(second)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Pair {
+        unsafe { (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())) }
+    }
+    #[inline(always)]
+    unsafe fn low_half(bytes: Pair) -> Pair {
+        both(bytes, |half| unsafe { _mm256_and_si256(half, _mm256_set1_epi8(15)) })
+    }
+    #[inline(always)]
+    unsafe fn high_half(bytes: Pair) -> Pair {
+        both(bytes, |half| unsafe { _mm256_and_si256(_mm256_srli_epi16::<4>(half), _mm256_set1_epi8(15)) })
+    }
+    #[inline(always)]
+    unsafe fn with_bits<const UP: u32, const DOWN: u32>(low: Pair, bits: Pair, mask: u8) -> Pair {
+        // The counts are constants; bits that leave a byte land outside the mask of its neighbour.
+        unsafe {
+            let (up, down, mask) = (_mm_cvtsi32_si128(UP as i32), _mm_cvtsi32_si128(DOWN as i32), _mm256_set1_epi8(mask as i8));
+            let moved = both(bits, |half| _mm256_and_si256(_mm256_srl_epi16(_mm256_sll_epi16(half, up), down), mask));
+            (_mm256_or_si256(low.0, moved.0), _mm256_or_si256(low.1, moved.1))
+        }
+    }
+    #[inline(always)]
+    unsafe fn weights(bytes: Pair) -> Self::Weights {
+        unsafe { (Self::half_weights(bytes.0), Self::half_weights(bytes.1)) }
     }
     #[inline(always)]
     unsafe fn dot(sums: Self::Sums, weights: Self::Weights, activations: i32) -> Self::Sums {
@@ -264,8 +421,32 @@ impl<const VNNI: bool> Lanes for Ymm<VNNI> {
         }
     }
     #[inline(always)]
+    unsafe fn begin(sums: Pair) -> Pair {
+        match D::VNNI {
+            true => sums,
+            false => both(sums, |_| unsafe { _mm256_setzero_si256() }),
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot_narrow(sums: Pair, weights: Pair, activations: i32) -> Pair {
+        unsafe {
+            let four = _mm256_set1_epi32(activations);
+            (Self::dot_narrow_half(sums.0, weights.0, four), Self::dot_narrow_half(sums.1, weights.1, four))
+        }
+    }
+    #[inline(always)]
+    unsafe fn end(sums: Pair, narrow: Pair) -> Pair {
+        if D::VNNI {
+            return narrow;
+        }
+        unsafe {
+            let wide = both(narrow, |half| _mm256_madd_epi16(half, _mm256_set1_epi16(1)));
+            (_mm256_add_epi32(sums.0, wide.0), _mm256_add_epi32(sums.1, wide.1))
+        }
+    }
+    #[inline(always)]
     unsafe fn from_sums(sums: Self::Sums) -> Self {
-        unsafe { Self(_mm256_cvtepi32_ps(sums.0), _mm256_cvtepi32_ps(sums.1)) }
+        unsafe { Self::of(_mm256_cvtepi32_ps(sums.0), _mm256_cvtepi32_ps(sums.1)) }
     }
     #[inline(always)]
     unsafe fn prefetch(from: *const u8) {

@@ -217,22 +217,22 @@ impl Bert {
         });
         for layer in &self.layers {
             let x = &work.x;
-            work.input.fill(machine, rows, hidden, &|row, out| out.copy_from_slice(&x[row * hidden..][..hidden]));
+            work.input.fill(machine, &layer.qkv, rows, &|row, out| out.copy_from_slice(&x[row * hidden..][..hidden]));
             layer.qkv.apply(machine, &work.input, &mut work.qkv, Output::Replace);
             machine.pool.rows(&mut work.qkv, 3 * hidden, &|_, qkv| add(qkv, &layer.qkv_bias));
             self.attend(machine, work, sequences);
             let attended = &work.attended;
-            work.input.fill(machine, rows, hidden, &|row, out| out.copy_from_slice(&attended[row * hidden..][..hidden]));
+            work.input.fill(machine, &layer.output, rows, &|row, out| out.copy_from_slice(&attended[row * hidden..][..hidden]));
             layer.output.apply(machine, &work.input, &mut work.x, Output::Add);
             machine.pool.rows(&mut work.x, hidden, &|_, x| {
                 add(x, &layer.output_bias);
                 layer.output_norm.apply(machine, x, eps);
             });
             let x = &work.x;
-            work.input.fill(machine, rows, hidden, &|row, out| out.copy_from_slice(&x[row * hidden..][..hidden]));
+            work.input.fill(machine, &layer.up, rows, &|row, out| out.copy_from_slice(&x[row * hidden..][..hidden]));
             layer.up.apply(machine, &work.input, &mut work.inner, Output::Replace);
             let inner = &work.inner;
-            work.input.fill(machine, rows, intermediate, &|row, out| {
+            work.input.fill(machine, &layer.down, rows, &|row, out| {
                 out.copy_from_slice(&inner[row * intermediate..][..intermediate]);
                 add(out, &layer.up_bias);
                 gelu(isa, out);

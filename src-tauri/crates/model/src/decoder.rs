@@ -33,7 +33,7 @@ enum Embedding {
 impl Embedding {
     fn zeroed(precision: Precision, count: usize) -> Self {
         match precision {
-            Precision::Int8 => Self::F16(vec![f16::ZERO; count]),
+            Precision::Int8 | Precision::Int4 => Self::F16(vec![f16::ZERO; count]),
             Precision::F32 => Self::F32(vec![0.0; count]),
         }
     }
@@ -193,7 +193,7 @@ impl Decoder {
             let normed = |row: usize, out: &mut [f32]| {
                 rms_norm(machine.isa, &x[row * hidden..][..hidden], &layer.attention_norm, rms_eps, out);
             };
-            work.input.fill(machine, rows.len(), hidden, &normed);
+            work.input.fill(machine, &layer.qkv, rows.len(), &normed);
             layer.qkv.apply(machine, &work.input, &mut work.qkv, Output::Replace);
             work.adapted.apply(machine, adapters, index, Site::Qkv, Output::Replace, &normed, &mut work.qkv, width);
             let ropes = &work.ropes;
@@ -215,7 +215,7 @@ impl Decoder {
             attend(machine.isa, &machine.pool, index, &seen, heads, &work.qkv, width, &mut work.attended);
             let attended = &work.attended;
             let heads_of = |row: usize, out: &mut [f32]| out.copy_from_slice(&attended[row * queries..][..queries]);
-            work.input.fill(machine, rows.len(), queries, &heads_of);
+            work.input.fill(machine, &layer.o, rows.len(), &heads_of);
             work.adapted.remember(adapters, index, Site::O, &work.x, hidden);
             layer.o.apply(machine, &work.input, &mut work.x, Output::Add);
             work.adapted.apply(machine, adapters, index, Site::O, Output::Add, &heads_of, &mut work.x, hidden);
@@ -223,7 +223,7 @@ impl Decoder {
             let normed = |row: usize, out: &mut [f32]| {
                 rms_norm(machine.isa, &x[row * hidden..][..hidden], &layer.mlp_norm, rms_eps, out);
             };
-            work.input.fill(machine, rows.len(), hidden, &normed);
+            work.input.fill(machine, &layer.gate_up, rows.len(), &normed);
             layer.gate_up.apply(machine, &work.input, &mut work.gate_up, Output::Replace);
             work.adapted.apply(machine, adapters, index, Site::GateUp, Output::Replace, &normed, &mut work.gate_up, 2 * intermediate);
             let gate_up = &work.gate_up;
@@ -231,7 +231,7 @@ impl Decoder {
                 let (gate, up) = gate_up[row * 2 * intermediate..][..2 * intermediate].split_at(intermediate);
                 gated_silu(machine.isa, gate, up, out);
             };
-            work.input.fill(machine, rows.len(), intermediate, &active);
+            work.input.fill(machine, &layer.down, rows.len(), &active);
             work.adapted.remember(adapters, index, Site::Down, &work.x, hidden);
             layer.down.apply(machine, &work.input, &mut work.x, Output::Add);
             work.adapted.apply(machine, adapters, index, Site::Down, Output::Add, &active, &mut work.x, hidden);
@@ -242,7 +242,7 @@ impl Decoder {
     pub fn logits(&self, machine: &Machine, work: &mut Workspace, wanted: &[usize]) {
         let LlamaConfig { hidden, rms_eps, vocab, .. } = self.config;
         let x = &work.x;
-        work.input.fill(machine, wanted.len(), hidden, &|row, out| {
+        work.input.fill(machine, &self.head, wanted.len(), &|row, out| {
             rms_norm(machine.isa, &x[wanted[row] * hidden..][..hidden], &self.norm, rms_eps, out);
         });
         work.logits.resize(wanted.len() * vocab, 0.0);

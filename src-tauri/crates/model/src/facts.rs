@@ -3,7 +3,7 @@
 use crate::files::BaseFiles;
 use crate::source::WeightSource;
 use crate::{LlamaConfig, ModelError, Precision};
-use kernels::packed::PackedMatrix;
+use kernels::packed::{PackedMatrix, Rounding};
 use std::path::Path;
 
 /// What can be said of a base before it is loaded.
@@ -79,11 +79,12 @@ impl LlamaConfig {
             (self.vocab, self.hidden, 1),
         ];
         let matrix = |(rows, cols, count): (usize, usize, u64)| match precision {
-            Precision::Int8 => count * PackedMatrix::bytes_of(rows, cols) as u64,
+            Precision::Int8 => count * PackedMatrix::bytes_of(Rounding::Int8, rows, cols) as u64,
+            Precision::Int4 => count * PackedMatrix::bytes_of(Rounding::Int4, rows, cols) as u64,
             Precision::F32 => count * 4 * (rows * cols) as u64,
         };
         let embedding_width = match precision {
-            Precision::Int8 => 2,
+            Precision::Int8 | Precision::Int4 => 2,
             Precision::F32 => 4,
         };
         embedding_width * embedding + matrices.into_iter().map(matrix).sum::<u64>()
@@ -92,7 +93,7 @@ impl LlamaConfig {
     /// Bytes of the keys and values of one position.
     pub fn cache_bytes(&self, precision: Precision) -> u64 {
         let width = match precision {
-            Precision::Int8 => 2,
+            Precision::Int8 | Precision::Int4 => 2,
             Precision::F32 => 4,
         };
         2 * width * (self.layers * self.kv_width()) as u64

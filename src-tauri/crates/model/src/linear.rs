@@ -1,16 +1,19 @@
-//! One matrix of the decoder, packed to int8 or kept as f32, and the input that fits it.
+//! One matrix of a network, packed or kept as f32, and the input that fits it.
 
+use kernels::activations::{Activations, Forms};
 use kernels::isa::Isa;
 use kernels::matmul::{Output, matmul, matmul_f32};
-use kernels::packed::{Activations, PackedMatrix};
+use kernels::packed::{BlockFormat, PackError, PackedMatrix, Rounding};
 use kernels::pool::Pool;
 
-/// How the weights are held.
+/// How f32 weights are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// int8 weights and activations, a scale for each 32: a quarter of the memory, several times the speed.
     #[default]
     Int8,
+    /// int4 weights with a scale and a min for each 32, int8 activations.
+    Int4,
     /// The weights as they are: slow, and the reference for the packed ones.
     F32,
 }
@@ -19,6 +22,7 @@ pub enum Precision {
 pub(crate) struct Machine {
     pub isa: Isa,
     pub pool: Pool,
+    /// What weights in f32 are packed to.
     pub precision: Precision,
 }
 
@@ -35,7 +39,8 @@ impl Linear {
     /// Holds matrices `[_, cols]`, one below the other.
     pub fn new(precision: Precision, cols: usize, parts: &[&[f32]]) -> Self {
         match precision {
-            Precision::Int8 => Self::Packed(PackedMatrix::pack(cols, parts)),
+            Precision::Int8 => Self::Packed(PackedMatrix::pack(Rounding::Int8, cols, parts)),
+            Precision::Int4 => Self::Packed(PackedMatrix::pack(Rounding::Int4, cols, parts)),
             Precision::F32 => Self::Dense { cols, weights: parts.concat() },
         }
     }
@@ -43,8 +48,9 @@ impl Linear {
     /// A matrix of zeros, to be written piece by piece.
     pub fn zeroed(precision: Precision, rows: usize, cols: usize) -> Self {
         match precision {
-            Precision::Int8 => Self::Packed(PackedMatrix::zeroed(rows, cols)),
             Precision::F32 => Self::Dense { cols, weights: vec![0.0; rows * cols] },
+            Precision::Int8 => Self::Packed(PackedMatrix::zeroed(Rounding::Int8, rows, cols)),
+            Precision::Int4 => Self::Packed(PackedMatrix::zeroed(Rounding::Int4, rows, cols)),
         }
     }
 
@@ -53,6 +59,27 @@ impl Linear {
         match self {
             Self::Packed(matrix) => matrix.write_rows(first, values),
             Self::Dense { cols, weights } => weights[first * *cols..][..values.len()].copy_from_slice(values),
+        }
+    }
+
+    /// Holds matrices `[_, cols]` of a GGUF file, one below the other, each in its format: its bytes and its number of rows.
+    ///
+    /// # Errors
+    /// As [`PackedMatrix::from_blocks`].
+    #[allow(dead_code)] // Until GGUF files are read.
+    pub fn from_blocks(cols: usize, parts: &[(BlockFormat, &[u8], usize)]) -> Result<Self, PackError> {
+        let mut packed = Vec::with_capacity(parts.len());
+        for same in parts.chunk_by(|a, b| a.0 == b.0) {
+            let blocks: Vec<(&[u8], usize)> = same.iter().map(|(_, bytes, rows)| (*bytes, *rows)).collect();
+            packed.push(PackedMatrix::from_blocks(same[0].0, cols, &blocks)?);
+        }
+        Ok(Self::Packed(PackedMatrix::stack(packed)))
+    }
+
+    pub fn cols(&self) -> usize {
+        match self {
+            Self::Packed(matrix) => matrix.cols(),
+            Self::Dense { cols, .. } => *cols,
         }
     }
 
@@ -71,31 +98,29 @@ impl Linear {
         }
     }
 
-    /// `out[row] = input[row] · weights`, or added to what `out` holds.
+    /// `out[row] = input[row] · weights`, or added to what `out` holds. The input must have been filled for this matrix.
     pub fn apply(&self, machine: &Machine, input: &Input, out: &mut [f32], mode: Output) {
         match self {
-            Self::Packed(matrix) => matmul(machine.isa, &machine.pool, matrix, &input.packed, out, mode),
-            Self::Dense { cols, weights } => matmul_f32(machine.isa, &machine.pool, weights, &input.dense, *cols, out, mode),
+            Self::Packed(matrix) => matmul(machine.isa, &machine.pool, matrix, &input.0, out, mode),
+            Self::Dense { cols, weights } => matmul_f32(machine.isa, &machine.pool, weights, input.0.dense(), *cols, out, mode),
+        }
+    }
+
+    fn forms(&self) -> Forms {
+        match self {
+            Self::Packed(matrix) => matrix.forms(),
+            Self::Dense { .. } => Forms { int8: false, f32: true },
         }
     }
 }
 
-/// The input of a [`Linear`], in the form that the precision needs; its memory is used again.
+/// The input of a [`Linear`], in the forms that it needs; its memory is used again.
 #[derive(Default)]
-pub(crate) struct Input {
-    packed: Activations,
-    dense: Vec<f32>,
-}
+pub(crate) struct Input(Activations);
 
 impl Input {
-    /// Replaces the contents by `rows` rows of `cols` numbers that `fill` writes.
-    pub fn fill(&mut self, machine: &Machine, rows: usize, cols: usize, fill: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-        match machine.precision {
-            Precision::Int8 => self.packed.fill(machine.isa, &machine.pool, rows, cols, fill),
-            Precision::F32 => {
-                self.dense.resize(rows * cols, 0.0);
-                machine.pool.rows(&mut self.dense, cols, fill);
-            }
-        }
+    /// Replaces the contents by `rows` rows of `linear.cols()` numbers that `fill` writes.
+    pub fn fill(&mut self, machine: &Machine, linear: &Linear, rows: usize, fill: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+        self.0.fill(machine.isa, &machine.pool, linear.forms(), rows, linear.cols(), fill);
     }
 }

@@ -1,6 +1,7 @@
 //! Kernels of encoders on every tier against the scalar one, bit for bit, and the scalar one against plain arithmetic in f64.
 
-use crate::inference::{numbers, scalar};
+use crate::inference::scalar;
+use crate::numbers;
 use kernels::biased_attention::{BiasedRow, Biases, Memory, attend_biased};
 use kernels::encoder::{gated_gelu, gelu, layer_norm};
 use kernels::isa::Isa;

@@ -1,25 +1,15 @@
 //! Every inference kernel on every tier against the scalar one, bit for bit, and the scalar one against plain arithmetic.
 
+use crate::numbers;
 use half::f16;
+use kernels::activations::Forms;
 use kernels::attention::{AttentionRow, KvSlot, attend};
 use kernels::elementwise::{dot, gated_silu, largest, rms_norm, rope, sum_exp};
 use kernels::isa::{Isa, Tier};
 use kernels::matmul::{Output, matmul, matmul_f32};
-use kernels::packed::{Activations, PackedMatrix};
+use kernels::packed::{Activations, PackedMatrix, Rounding};
 use kernels::pool::Pool;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Numbers in -1..1 from a seed.
-pub fn numbers(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
-}
 
 pub fn scalar() -> Isa {
     Isa::of(Tier::Scalar).unwrap()
@@ -27,7 +17,9 @@ pub fn scalar() -> Isa {
 
 fn quantised(isa: Isa, pool: &Pool, values: &[f32], cols: usize) -> Activations {
     let mut activations = Activations::default();
-    activations.fill(isa, pool, values.len() / cols, cols, &|row, out| out.copy_from_slice(&values[row * cols..][..cols]));
+    activations.fill(isa, pool, Forms { int8: true, f32: false }, values.len() / cols, cols, &|row, out| {
+        out.copy_from_slice(&values[row * cols..][..cols])
+    });
     activations
 }
 
@@ -60,7 +52,7 @@ const SHAPES: [(usize, usize, usize); 14] = [
 fn every_tier_multiplies_as_the_scalar_one_bit_for_bit() {
     let pool = Pool::new(2);
     for (index, (rows, cols, width)) in SHAPES.into_iter().enumerate() {
-        let weights = PackedMatrix::pack(cols, &[&numbers(index as u64, cols * width)]);
+        let weights = PackedMatrix::pack(Rounding::Int8, cols, &[&numbers(index as u64, cols * width)]);
         let values = numbers(100 + index as u64, rows * cols);
         let expected = product(scalar(), &pool, &weights, &values);
         for isa in Isa::available() {
@@ -73,7 +65,7 @@ fn every_tier_multiplies_as_the_scalar_one_bit_for_bit() {
 fn the_scalar_product_is_the_sum_of_products_of_the_unpacked_numbers() {
     let pool = Pool::new(1);
     for (index, (rows, cols, width)) in SHAPES.into_iter().enumerate() {
-        let weights = PackedMatrix::pack(cols, &[&numbers(index as u64, cols * width)]);
+        let weights = PackedMatrix::pack(Rounding::Int8, cols, &[&numbers(index as u64, cols * width)]);
         let values = numbers(100 + index as u64, rows * cols);
         let activations = quantised(scalar(), &pool, &values, cols);
         let out = product(scalar(), &pool, &weights, &values);
@@ -93,7 +85,7 @@ fn the_scalar_product_is_the_sum_of_products_of_the_unpacked_numbers() {
 fn packing_keeps_weights_and_activations_within_half_a_step() {
     let pool = Pool::new(1);
     let values = numbers(3, 7 * 75);
-    let weights = PackedMatrix::pack(75, &[&values[..2 * 75], &values[2 * 75..]]);
+    let weights = PackedMatrix::pack(Rounding::Int8, 75, &[&values[..2 * 75], &values[2 * 75..]]);
     let activations = quantised(scalar(), &pool, &values, 75);
     assert_eq!((weights.rows(), weights.cols()), (7, 75), "parts are stacked");
     for row in 0..7 {
@@ -110,7 +102,7 @@ fn packing_keeps_weights_and_activations_within_half_a_step() {
 fn zeros_and_numbers_too_small_to_scale_stay_finite() {
     let pool = Pool::new(1);
     for value in [0.0, 1e-45, 1e-38, -1e-31, 1e-9] {
-        let weights = PackedMatrix::pack(40, &[&vec![value; 40 * 3]]);
+        let weights = PackedMatrix::pack(Rounding::Int8, 40, &[&vec![value; 40 * 3]]);
         for isa in Isa::available() {
             let out = product(isa, &pool, &weights, &vec![value; 40 * 2]);
             assert!(out.iter().all(|value| value.is_finite() && value.abs() < 1e-6), "{} of {value:e}: {out:?}", isa.name());
@@ -120,7 +112,7 @@ fn zeros_and_numbers_too_small_to_scale_stay_finite() {
 
 #[test]
 fn a_row_does_not_depend_on_the_rows_beside_it_or_on_threads() {
-    let weights = PackedMatrix::pack(200, &[&numbers(1, 200 * 1000)]);
+    let weights = PackedMatrix::pack(Rounding::Int8, 200, &[&numbers(1, 200 * 1000)]);
     let values = numbers(2, 14 * 200);
     for isa in Isa::available() {
         let together = product(isa, &Pool::new(3), &weights, &values);
@@ -134,7 +126,7 @@ fn a_row_does_not_depend_on_the_rows_beside_it_or_on_threads() {
 #[test]
 fn adding_to_the_output_is_the_product_plus_what_was_there() {
     let pool = Pool::new(2);
-    let weights = PackedMatrix::pack(70, &[&numbers(1, 70 * 50)]);
+    let weights = PackedMatrix::pack(Rounding::Int8, 70, &[&numbers(1, 70 * 50)]);
     let dense = numbers(1, 70 * 50);
     let values = numbers(2, 3 * 70);
     let before = numbers(3, 3 * 50);
