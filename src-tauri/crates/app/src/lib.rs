@@ -4,6 +4,7 @@
 //! files and arithmetic, so asynchronous surfaces call them from a blocking thread. Nothing here knows a surface.
 
 mod adapter;
+mod auto_train;
 mod base;
 pub mod calls;
 mod chart;
@@ -12,11 +13,13 @@ mod doctor;
 mod draft;
 mod evaluate;
 mod events;
+mod example;
 mod feedback;
 mod folder;
 mod generation;
 mod job;
 mod memory;
+mod personal;
 mod recipe;
 mod relocate;
 mod run;

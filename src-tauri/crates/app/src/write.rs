@@ -40,15 +40,15 @@ pub(crate) struct Writing {
 }
 
 /// A member of the ensemble: what it writes with and what it is called.
-struct Member {
-    name: String,
-    adapters: Adapters,
+pub(crate) struct Member {
+    pub name: String,
+    pub adapters: Adapters,
 }
 
 /// A request with every default filled in, ready to compute.
-struct Plan {
-    request: WriteRequest,
-    base: Arc<LanguageModel>,
+pub(crate) struct Plan {
+    pub request: WriteRequest,
+    pub base: Arc<LanguageModel>,
     members: Vec<Member>,
     prompt: Vec<u32>,
     max_tokens: usize,
@@ -56,6 +56,27 @@ struct Plan {
     continued: String,
     seed: u32,
     notices: Vec<Notice>,
+}
+
+impl Plan {
+    /// What the base is asked: one candidate of each member, with a seed of its own.
+    pub fn generate(&self, settings: &Settings) -> Generate {
+        let sampler = |index: usize| Sampler {
+            temperature: self.request.temperature.unwrap_or(settings.temperature) as f32,
+            top_k: settings.top_k as usize,
+            top_p: settings.top_p as f32,
+            min_p: settings.min_p as f32,
+            repetition_penalty: settings.repetition_penalty as f32,
+            seed: candidate_seed(self.seed, index),
+        };
+        let specs = self.members.iter().enumerate().map(|(index, member)| MemberSpec::with(sampler(index), member.adapters.clone()));
+        Generate {
+            prompt: self.prompt.clone(),
+            members: specs.collect(),
+            max_tokens: self.max_tokens,
+            stop: StoryFormat::stop(self.base.tokenizer()),
+        }
+    }
 }
 
 impl App {
@@ -105,7 +126,7 @@ impl App {
         Ok(place)
     }
 
-    fn plan_writing(&self, home: &Home, settings: &Settings, mut request: WriteRequest) -> Result<Plan, ApiError> {
+    pub(crate) fn plan_writing(&self, home: &Home, settings: &Settings, mut request: WriteRequest) -> Result<Plan, ApiError> {
         let mut faults = Vec::new();
         let mut hint = None;
         let mut fault = |field: &str, message: String| faults.push(FieldFault { field: field.to_owned(), message });
@@ -237,23 +258,8 @@ impl App {
         let started = Instant::now();
         let waiting_for_text = self.writing.gate.enter();
         let turn = lock(&self.writing.turn);
-        let sampler = |index: usize| Sampler {
-            temperature: plan.request.temperature.unwrap_or(settings.temperature) as f32,
-            top_k: settings.top_k as usize,
-            top_p: settings.top_p as f32,
-            min_p: settings.min_p as f32,
-            repetition_penalty: settings.repetition_penalty as f32,
-            seed: candidate_seed(plan.seed, index),
-        };
-        let specs = plan.members.iter().enumerate().map(|(index, member)| MemberSpec::with(sampler(index), member.adapters.clone()));
-        let generate = Generate {
-            prompt: plan.prompt.clone(),
-            members: specs.collect(),
-            max_tokens: plan.max_tokens,
-            stop: StoryFormat::stop(plan.base.tokenizer()),
-        };
         let mut first_token = None;
-        let completions = plan.base.generate(&generate, flag, &mut |token| {
+        let completions = plan.base.generate(&plan.generate(settings), flag, &mut |token| {
             first_token.get_or_insert_with(|| started.elapsed());
             if !token.text.is_empty() {
                 on_event(WriteEvent::Token { index: token.candidate as u32, text: token.text.to_owned() });
@@ -289,7 +295,7 @@ impl App {
     }
 
     /// Scores every text, takes the vote, and returns the candidates in the order of writing with their ranks.
-    fn judge(&self, settings: &Settings, plan: &Plan, completions: Vec<Completion>) -> Vec<Candidate> {
+    pub(crate) fn judge(&self, settings: &Settings, plan: &Plan, completions: Vec<Completion>) -> Vec<Candidate> {
         let taste = self.confident_taste();
         let texts: Vec<String> = completions.iter().map(|one| format!("{}{}", plan.continued, one.text)).collect();
         let mut scores: Vec<Scores> = completions
@@ -453,7 +459,7 @@ pub(crate) fn candidate_seed(seed: u32, index: usize) -> u64 {
 }
 
 /// A seed nobody asked for: reported, so that the text can be repeated.
-fn fresh_seed() -> u32 {
+pub(crate) fn fresh_seed() -> u32 {
     let id = GenerationId::fresh();
     let hash = crate::folder::sha256_hex(id.as_str().as_bytes());
     u32::from_str_radix(&hash[..8], 16).unwrap_or(1) & 0x7fff_ffff
