@@ -53,9 +53,14 @@ impl Projection {
         }
     }
 
-    fn path(self, layer: usize) -> String {
+    /// The module of a layer, as tensors of the base are named.
+    pub(crate) fn tensor(self, layer: usize) -> String {
         let block = if self <= Self::O { "self_attn" } else { "mlp" };
-        format!("base_model.model.model.layers.{layer}.{block}.{}", self.module())
+        format!("model.layers.{layer}.{block}.{}", self.module())
+    }
+
+    fn path(self, layer: usize) -> String {
+        format!("base_model.model.{}", self.tensor(layer))
     }
 }
 

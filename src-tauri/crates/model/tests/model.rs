@@ -15,6 +15,8 @@ mod damage;
 mod embedding;
 #[path = "model/generation.rs"]
 mod generation;
+#[path = "model/merging.rs"]
+mod merging;
 #[path = "model/sampling.rs"]
 mod sampling;
 #[path = "model/text.rs"]

@@ -10,7 +10,7 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-fn lora(config: &LlamaConfig, seed: u64, dora: bool, targets: &[Projection]) -> Lora {
+pub fn lora(config: &LlamaConfig, seed: u64, dora: bool, targets: &[Projection]) -> Lora {
     let shape = LoraShape { rank: 3, alpha: 6.0, rank_stabilised: seed % 2 == 1, dora, targets: targets.to_vec() };
     let part = |layer: usize, target: Projection| {
         let (outputs, inputs) = target.size(config);
@@ -27,7 +27,7 @@ fn lora(config: &LlamaConfig, seed: u64, dora: bool, targets: &[Projection]) -> 
 }
 
 /// The formulas of the papers, on whole matrices: W + s B A, and with DoRA its rows brought to the trained lengths.
-fn merge(weights: &mut DenseWeights, lora: &Lora, strength: f64) {
+pub fn merge(weights: &mut DenseWeights, lora: &Lora, strength: f64) {
     let scale = f64::from(lora.shape.scale());
     for (layer, parts) in weights.layers.iter_mut().zip(&lora.layers) {
         for (target, part) in lora.shape.targets.iter().zip(parts) {
@@ -60,7 +60,7 @@ fn weighted(lora: &Arc<Lora>, strength: f32) -> Option<WeightedLora> {
     Some(WeightedLora { lora: lora.clone(), strength })
 }
 
-fn with(lora: &Arc<Lora>, strength: f32) -> Adapters {
+pub fn with(lora: &Arc<Lora>, strength: f32) -> Adapters {
     Adapters { lora: weighted(lora, strength), ..Adapters::default() }
 }
 
@@ -74,7 +74,7 @@ fn write(base: &LanguageModel, members: Vec<MemberSpec>, max_tokens: usize) -> V
     base.generate(&request, &AtomicBool::new(false), &mut |_| {}).unwrap()
 }
 
-fn furthest(a: &[f32], b: &[f32]) -> f32 {
+pub fn furthest(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
