@@ -2,15 +2,20 @@
 
 use crate::base::BUILT_IN;
 use crate::recipe::AdapterWeights;
-use crate::{App, folder};
+use crate::{App, Home, folder};
 use domain::{
     Adapter, AdapterActivation, AdapterExport, AdapterFormat, AdapterId, AdapterImport, AdapterRef, AdapterState, ApiError, BaseId, Done,
     ErrorCode, Nothing, SavedPath, Timestamp,
 };
+use model::{Adapters, LanguageModel, LoadOptions, Lora, WeightedLora};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What makes an adapter whole on disk.
 const FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+
+/// Cosine of the logits of a merged base and of base and adapter, both in int8; their rounding differs.
+const LEAST_SIMILARITY: f64 = 0.99;
 
 impl App {
     pub fn adapters(&self, _: Nothing) -> Result<Vec<Adapter>, ApiError> {
@@ -52,27 +57,72 @@ impl App {
         }
     }
 
-    /// Copies an adapter's files, in PEFT's layout, into a folder of the person's.
+    /// Saves an adapter into a folder of the person's: in PEFT's layout, as GGUF for llama.cpp, or merged into its base.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidInput` for a kind of adapter that has no such form; `Damaged` when a merged base, loaded again, does
+    /// not compute what base and adapter do: then it is removed.
     pub fn export_adapter(&self, export: AdapterExport) -> Result<SavedPath, ApiError> {
         let home = self.home();
         let adapter = home.store.adapter(&export.adapter_id)?;
-        if export.format == AdapterFormat::Gguf {
-            let why = match adapter.kind.is_soft_prompt() {
-                true => "A soft prompt has no GGUF form; llama.cpp cannot load one.",
-                false => "GGUF export is not built yet.",
-            };
-            return Err(ApiError::new(ErrorCode::InvalidInput, why).hint("Export it as PEFT."));
-        }
-        let (from, to) = (home.folder.root().join(&adapter.path), Path::new(&export.out));
         if export.out.trim().is_empty() {
             return Err(ApiError::field("out", "No folder was named to export to.").hint("Name a folder of yours."));
         }
+        let (from, to) = (home.folder.root().join(&adapter.path), Path::new(&export.out));
         std::fs::create_dir_all(to).map_err(|error| folder::storage(to, &error))?;
-        for name in FILES {
-            let bytes = std::fs::read(from.join(name)).map_err(|error| folder::storage(&from.join(name), &error))?;
-            folder::write_whole(&to.join(name), &bytes)?;
+        let saved = match export.format {
+            AdapterFormat::Peft => {
+                for name in FILES {
+                    let bytes = std::fs::read(from.join(name)).map_err(|error| folder::storage(&from.join(name), &error))?;
+                    folder::write_whole(&to.join(name), &bytes)?;
+                }
+                to.to_owned()
+            }
+            AdapterFormat::Gguf => {
+                let path = to.join("adapter.gguf");
+                self.lora_of(&home, &adapter, "GGUF")?.save_gguf(&path, &self.base_config(&adapter.base)?, &adapter.name)?;
+                path
+            }
+            AdapterFormat::Merged => {
+                let lora = self.lora_of(&home, &adapter, "merged")?;
+                self.save_merged(&adapter, lora, to)?;
+                to.to_owned()
+            }
+        };
+        Ok(SavedPath { path: saved.display().to_string() })
+    }
+
+    fn lora_of(&self, home: &Home, adapter: &Adapter, form: &str) -> Result<Arc<Lora>, ApiError> {
+        match self.adapter_weights(home, adapter)? {
+            AdapterWeights::Lora(lora) => Ok(lora),
+            AdapterWeights::SoftPrompt(_) => {
+                Err(ApiError::new(ErrorCode::InvalidInput, format!("A soft prompt has no {form} form: it changes no weights."))
+                    .hint("Export it as PEFT."))
+            }
         }
-        Ok(SavedPath { path: to.display().to_string() })
+    }
+
+    fn save_merged(&self, adapter: &Adapter, lora: Arc<Lora>, to: &Path) -> Result<(), ApiError> {
+        let occupied = std::fs::read_dir(to).map_err(|error| folder::storage(to, &error))?.next().is_some();
+        if occupied {
+            return Err(ApiError::field("out", "That folder is not empty.").hint("Name a new folder for the merged base."));
+        }
+        let mut weights = self.dense_weights(&adapter.base)?;
+        weights.merge(&lora, adapter.strength as f32)?;
+        weights.save(&self.assets.base(adapter.base.as_str()), to)?;
+        drop(weights);
+        let base = self.base(&adapter.base)?;
+        let merged = LanguageModel::load(to, &LoadOptions::new(1))?;
+        let tokens = base.tokenizer().encode("Once upon a time there was a small house by the sea, and nobody lived in it.");
+        let with = Adapters { lora: Some(WeightedLora { lora, strength: adapter.strength as f32 }), ..Adapters::default() };
+        let similarity = cosine(&base.logits_with(&with, &tokens)?, &merged.logits(None, &tokens)?);
+        if similarity < LEAST_SIMILARITY {
+            // It is of no use; that it could not be removed changes nothing.
+            let _ = std::fs::remove_dir_all(to);
+            let message = format!("The merged base does not compute what {} does (similarity {similarity:.4}).", adapter.name);
+            return Err(ApiError::new(ErrorCode::Damaged, message).hint("Nothing was saved. Export the adapter as PEFT instead."));
+        }
+        Ok(())
     }
 
     /// Takes in an adapter for the built-in base from a folder in PEFT's layout; it starts on trial.
@@ -107,4 +157,9 @@ impl App {
         home.store.insert_adapter(&adapter)?;
         Ok(adapter)
     }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }

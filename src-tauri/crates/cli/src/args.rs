@@ -402,8 +402,12 @@ pub enum Adapters {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Layout {
+    /// The folder that PEFT reads
     Peft,
+    /// A LoRA file for llama.cpp
     Gguf,
+    /// A base of its own, with the adapter in its weights
+    Merged,
 }
 
 #[derive(Debug, Subcommand)]

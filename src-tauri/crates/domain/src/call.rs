@@ -123,8 +123,12 @@ pub struct AdapterActivation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Type)]
 #[serde(rename_all = "snake_case")]
 pub enum AdapterFormat {
+    /// The folder that PEFT reads.
     Peft,
+    /// A LoRA file that llama.cpp reads.
     Gguf,
+    /// Its base with the adapter in the weights: a new base that transformers and Inkling read.
+    Merged,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]

@@ -162,6 +162,19 @@ fn lora_and_dora_train_write_beside_a_soft_prompt_and_travel_as_peft_folders() {
     };
     assert_eq!(desk.app.write(clash).expect_err("LoRA and DoRA cannot be stacked").code, ErrorCode::InvalidInput);
 
+    let export = |index: usize, format, name: &str| {
+        let out = desk.folder.path().join(name).display().to_string();
+        desk.app.export_adapter(AdapterExport { adapter_id: trained[index].clone(), format, out }).map(|saved| saved.path)
+    };
+    let file = export(0, AdapterFormat::Gguf, "for llama.cpp").expect("a LoRA has a GGUF form");
+    assert_eq!(&std::fs::read(file).expect("a file")[..4], b"GGUF");
+    assert_eq!(export(1, AdapterFormat::Gguf, "dora").expect_err("llama.cpp knows no DoRA").code, ErrorCode::InvalidInput);
+    assert_eq!(export(2, AdapterFormat::Merged, "soft").expect_err("nothing to merge").code, ErrorCode::InvalidInput);
+    // What is saved was compared with base and adapter before it was called saved.
+    let merged = export(1, AdapterFormat::Merged, "merged").expect("a DoRA can be merged");
+    assert!(std::path::Path::new(&merged).join("config.json").exists());
+    assert_eq!(export(1, AdapterFormat::Merged, "merged").expect_err("not over something").detail[0].field, "out");
+
     let out = desk.folder.path().join("exported").display().to_string();
     desk.app
         .export_adapter(AdapterExport { adapter_id: trained[1].clone(), format: AdapterFormat::Peft, out: out.clone() })

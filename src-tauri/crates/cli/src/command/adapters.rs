@@ -27,6 +27,7 @@ pub fn run(action: Option<Adapters>, backend: &Backend, printer: &Printer) -> Re
             let format = match format {
                 Layout::Peft => AdapterFormat::Peft,
                 Layout::Gguf => AdapterFormat::Gguf,
+                Layout::Merged => AdapterFormat::Merged,
             };
             let export = AdapterExport { adapter_id: AdapterId(id), format, out: absolute(&out)? };
             let saved = backend.call::<call::ExportAdapter>(export)?;

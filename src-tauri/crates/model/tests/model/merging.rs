@@ -33,7 +33,7 @@ fn a_merged_base_is_saved_loads_again_and_writes_as_the_adapter_does() {
     merged.merge(&lora, 1.0).unwrap();
     merged.save(&story_dir(), dir.path()).unwrap();
     let options = LoadOptions { precision: Precision::F32, ..LoadOptions::new(2) };
-    let saved = LanguageModel::load_with(dir.path(), &options).unwrap();
+    let saved = LanguageModel::load(dir.path(), &options).unwrap();
     let (base, tokens) = (fresh(2, Precision::F32), story_prompt("a small door"));
     let (with_adapter, plain) = (base.logits_with(&with(&lora, 1.0), &tokens).unwrap(), base.logits(None, &tokens).unwrap());
     let found = saved.logits(None, &tokens).unwrap();
