@@ -37,7 +37,13 @@ export type AdapterExport = {
 	out: string,
 };
 
-export type AdapterFormat = "peft" | "gguf";
+export type AdapterFormat = 
+/**  The folder that PEFT reads. */
+"peft" | 
+/**  A LoRA file that llama.cpp reads. */
+"gguf" | 
+/**  Its base with the adapter in the weights: a new base that transformers and Inkling read. */
+"merged";
 
 /**  A trained add-on to a base. */
 export type AdapterId = string;
