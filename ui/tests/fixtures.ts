@@ -1,13 +1,10 @@
-import { GENRES, STYLES } from "../src/api/bindings";
+import { GENRES } from "../src/api/bindings";
 import type {
 	Adapter,
-	AutoTrain,
-	AutoTrainAttempt,
-	AutoTrainResult,
 	Base,
 	Candidate,
+	CatalogueEntry,
 	DoctorReport,
-	Example,
 	Hyperparameters,
 	Job,
 	Metric,
@@ -18,7 +15,6 @@ import type {
 	TasteCard,
 	TasteSummary,
 	TrainingPlan,
-	TrainingStats,
 	Verdict,
 	WriteResult,
 } from "../src/api/bindings";
@@ -36,8 +32,41 @@ export const base: Base = {
 	context: 1024,
 	license: "MIT",
 	built_in: true,
+	kind: "story",
+	answers: false,
+	origin: "built_in",
+	source: null,
+	memory_mb: 180,
+	tokens_per_second: null,
+	is_default: true,
 	problem: null,
 };
+
+export const smallBase: Base = {
+	...base,
+	id: "smollm2-135m-instruct",
+	name: "SmolLM2-135M-Instruct",
+	parameters: 134_500_000,
+	size_bytes: 271_000_000,
+	context: 8192,
+	license: "apache-2.0",
+	built_in: false,
+	kind: "instruct",
+	answers: true,
+	origin: "hub",
+	source: "HuggingFaceTB/SmolLM2-135M-Instruct@12fd25f77366",
+	memory_mb: 305,
+	tokens_per_second: 38.4,
+	is_default: false,
+};
+
+const offer: CatalogueEntry = { id: "smollm2-360m", name: "SmolLM2 360M", repo: "HuggingFaceTB/SmolLM2-360M", gguf: null, architecture: "llama", kind: "plain", parameters: 361_821_120, size_bytes: 727_000_000, memory_mb: 566, license: "apache-2.0", good_for: "Goes on with any text. Good to train on.", installed: null, job_id: null, problem: null };
+export const catalogue: CatalogueEntry[] = [
+	{ ...offer, id: "smollm2-135m-instruct", name: "SmolLM2 135M Instruct", repo: "HuggingFaceTB/SmolLM2-135M-Instruct", kind: "instruct", installed: "smollm2-135m-instruct" },
+	offer,
+	{ ...offer, id: "qwen2.5-0.5b-instruct", name: "Qwen2.5 0.5B Instruct", repo: "Qwen/Qwen2.5-0.5B-Instruct", kind: "instruct", size_bytes: 1_000_000_000, memory_mb: 718, good_for: "Answers and stories in many languages.", job_id: "job_pull" },
+	{ ...offer, id: "phi-3-mini", name: "Phi-3 mini 4k Instruct (4 bit)", repo: "microsoft/Phi-3-mini-4k-instruct-gguf", kind: "instruct", size_bytes: 2_394_000_000, memory_mb: 2794, license: "mit", good_for: "The most careful answers; needs a strong machine and patience.", problem: { code: "out_of_memory", message: "This base needs about 2.8 GB of memory; 1.6 GB of this machine's memory can be used for it.", hint: "Choose a smaller base, or close other programs.", detail: [] } },
+];
 
 export const noTaste: TasteSummary = { trained: false, thumbs: 0, auc: null, confident: false };
 
@@ -61,6 +90,9 @@ export const settings: Settings = {
 	candidates: 4,
 	maxTokens: 260,
 	temperature: 0.8,
+	defaultBase: "story",
+	memberUrl: "",
+	memberModel: "",
 	topP: 0.95,
 	topK: 0,
 	minP: 0,
@@ -106,6 +138,9 @@ export const descriptions: SettingDescription[] = (
 		["virtualTokens", "Training", "Soft prompt length", "How many learned prompt vectors stand before your prompt.", integer(1, 128)],
 		["trainingEpochs", "Training", "Passes", "How often each liked text is seen.", integer(1, 200)],
 		["trainingLearningRate", "Training", "Learning rate", "How large each learning step is.", real(0.000001, 1)],
+		["defaultBase", "Generation", "Base", "The base that texts are written with unless you choose another one.", { kind: "base" }],
+		["memberUrl", "Member over the network", "Server", "A server that speaks OpenAI's API writes one more candidate. Your prompts are sent to it; leave this empty and nothing leaves this machine.", { kind: "text" }],
+		["memberModel", "Member over the network", "Model of that server", "The name by which the server knows the model.", { kind: "text" }],
 		["softPromptModelDir", "Soft prompts", "Soft-prompt folder", "A folder with a trained soft prompt; it must exist when the fallback is on.", { kind: "folder" }],
 		["serverPort", "API server", "Port", "Where `inkling serve` listens on this machine.", integer(1024, 65535)],
 	] as const
@@ -301,107 +336,8 @@ export const doctor: DoctorReport = {
 	memory: { total_mb: 7960, available_mb: 5200, process_mb: 214 },
 	data_dir: status.data_dir,
 	models: [base],
-	network_allowed: [],
+	network_allowed: ["huggingface.co (downloads that you start)"],
 	problems: [],
 };
 
 export const genreNames = GENRES.map(({ name }) => name);
-
-export function makeStats(change: Partial<TrainingStats> = {}): TrainingStats {
-	return { user_id: "me", training_examples: 37, new_examples: 37, examples_until_next_training: 13, custom_model_exists: false, custom_model: null, ready_for_finetuning: false, ...change };
-}
-
-const REASONS = ["cut-off ending", "off the prompt", "near-duplicate"];
-const PROMPTS = ["A small dragon wants to learn how to knit before winter comes.", "A child on Mars sees rain for the first time.", "Something under the ice is tapping back."];
-
-export function makeAttempt(position: number, change: Partial<AutoTrainAttempt> = {}): AutoTrainAttempt {
-	const kept = position % 6 !== 4;
-	const quality = kept ? 7.3 + ((position * 7) % 20) / 10 : 5.1 + (position % 3) / 2;
-	return {
-		position,
-		genre: GENRES[position % GENRES.length]?.name ?? "fantasy",
-		style: STYLES[(position + (position >> 3)) % STYLES.length]?.name ?? "twist",
-		prompt: PROMPTS[position % 3] ?? "",
-		member: "story",
-		quality,
-		example_id: kept ? `ex_${position}` : null,
-		reason: kept ? null : (REASONS[position % 3] ?? null),
-		...change,
-	};
-}
-
-export function makeExample(attempt: AutoTrainAttempt, change: Partial<Example> = {}): Example {
-	return {
-		id: attempt.example_id ?? "ex_0",
-		user_id: "me",
-		source: "auto",
-		auto_train_id: "auto_1",
-		prompt: attempt.prompt,
-		genre: attempt.genre,
-		style: attempt.style,
-		text: "The rain began on a Tuesday.\n\n\"What is it?\" asked Juno. Nobody on the base had ever seen it, so nobody said anything. She put out her tongue, and it tasted of iron and of home.",
-		quality: attempt.quality ?? 0,
-		quality_parts: [{ rule: "base", points: 7 }, { rule: "dialogue", points: 0.3 }],
-		member: "story",
-		seed: 7,
-		edited: false,
-		dropped: false,
-		remembered: false,
-		learned_by: null,
-		created_at: AT,
-		...change,
-	};
-}
-
-/** A session that has tried `current` of its examples. */
-export function makeSession(current: number, change: Partial<AutoTrain> = {}): AutoTrain {
-	const attempts = Array.from({ length: current }, (_, position) => makeAttempt(position));
-	const kept = attempts.filter(({ example_id }) => example_id !== null);
-	const total = 50;
-	return {
-		id: "auto_1",
-		job_id: "job_auto_1",
-		state: current < total ? "running" : "completed",
-		settings: { user_id: "me", num_examples: total, genres: GENRES.map(({ name }) => name), styles: STYLES.map(({ name }) => name), store_in_memory: false, seed: 41, n: 4, max_tokens: 260 },
-		current,
-		successful: kept.length,
-		failed: current - kept.length,
-		average_quality: kept.length > 0 ? kept.reduce((sum, { quality }) => sum + (quality ?? 0), 0) / kept.length : null,
-		seconds: current * 1.1,
-		eta_s: current > 0 && current < total ? (total - current) * 1.1 : null,
-		latest: attempts.at(-1) ?? null,
-		error: null,
-		created_at: AT,
-		finished_at: current < total ? null : AT,
-		...change,
-	};
-}
-
-export function makeAutoResult(session: AutoTrain): AutoTrainResult {
-	const attempts = Array.from({ length: session.current }, (_, position) => makeAttempt(position));
-	const quality_histogram = Array.from({ length: 20 }, () => 0);
-	const genre_distribution: AutoTrainResult["genre_distribution"] = Object.fromEntries(session.settings.genres.map((genre) => [genre, 0]));
-	const failure_reasons: Record<string, number> = {};
-	for (const { genre, quality, example_id, reason } of attempts) {
-		const bar = Math.min(19, Math.floor((quality ?? 0) * 2));
-		quality_histogram[bar] = (quality_histogram[bar] ?? 0) + 1;
-		if (example_id) genre_distribution[genre] = (genre_distribution[genre] ?? 0) + 1;
-		if (reason) failure_reasons[reason] = (failure_reasons[reason] ?? 0) + 1;
-	}
-	return {
-		auto_train_id: session.id,
-		state: session.state,
-		seed: session.settings.seed,
-		total_requested: session.settings.num_examples,
-		successful: session.successful,
-		failed: session.failed,
-		genre_distribution,
-		average_quality: session.average_quality ?? 0,
-		total_time: session.seconds,
-		stored_in_memory: false,
-		training_stats: makeStats(),
-		ready_for_finetuning: false,
-		failure_reasons,
-		quality_histogram,
-	};
-}

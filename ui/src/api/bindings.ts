@@ -116,53 +116,6 @@ export type AutoTrainAttempt = {
 /**  A session of auto-train. */
 export type AutoTrainId = string;
 
-export type AutoTrainRef = {
-	auto_train_id: AutoTrainId,
-};
-
-/**  `POST /api/v1/auto-train`. Names are text, so that an unknown one is a fault of its field among all others. */
-export type AutoTrainRequest = {
-	/**  Whose examples and personal adapter these are; `me` when left out. */
-	user_id?: string | null,
-	/**  1–500. */
-	num_examples?: number,
-	/**  All when left out or empty. */
-	genres?: string[] | null,
-	/**  Style modifiers; all ten when left out or empty. */
-	styles?: string[] | null,
-	/**  Mark the examples for retrieval. */
-	store_in_memory?: boolean,
-	/**  The same seed and settings give the same examples; left out, a fresh one is drawn and reported. */
-	seed?: number | null,
-	/**  Candidates that each example is voted from, 1–16. */
-	n?: number | null,
-	/**  Longest text in tokens, 16–900. */
-	max_tokens?: number | null,
-};
-
-/**  A session with its outcome; what `POST /auto-train` answers and `inkling auto-train --json` prints. */
-export type AutoTrainResult = {
-	auto_train_id: AutoTrainId,
-	state: JobState,
-	seed: number,
-	total_requested: number,
-	successful: number,
-	failed: number,
-	/**  Kept examples by genre; every genre that was asked for is named. */
-	genre_distribution: Partial<{ [key in Genre]: number }>,
-	/**  Of the kept examples, 0–10; 0 while there is none. */
-	average_quality: number,
-	/**  Seconds spent writing. */
-	total_time: number,
-	stored_in_memory: boolean,
-	training_stats: TrainingStats,
-	ready_for_finetuning: boolean,
-	/**  How often each reason kept a text from becoming an example. */
-	failure_reasons: { [key in string]: number },
-	/**  Texts by quality: those from 0 to under 0.5, from 0.5 to under 1, and so on; 10 is in the last of the twenty. */
-	quality_histogram: number[],
-};
-
 /**  What a session writes; frozen when it is queued, so that a resume goes on with the same. */
 export type AutoTrainSettings = {
 	user_id: string,
@@ -181,16 +134,67 @@ export type Base = {
 	name: string,
 	architecture: string,
 	parameters: number,
+	/**  Of its files. */
 	size_bytes: number,
 	context: number,
 	license: string,
 	built_in: boolean,
+	kind?: BaseKind,
+	/**  Whether it can answer questions. */
+	answers?: boolean,
+	origin?: BaseOrigin,
+	/**  The repository and commit, or the path on this machine. */
+	source?: string | null,
+	/**  What writing with it takes, by the estimate. */
+	memory_mb?: number,
+	/**  Written on this machine, one text at a time, when it was installed. */
+	tokens_per_second?: number | null,
+	/**  Texts are written with it unless a request names another one. */
+	is_default?: boolean,
 	/**  Why it cannot be loaded, if so. */
 	problem: ApiError | null,
 };
 
 /**  Frozen weights of a language model; the built-in one is `story`. */
 export type BaseId = string;
+
+export type BaseImport = {
+	/**  A folder with safetensors, or a GGUF file, on this machine. */
+	path: string,
+	name?: string | null,
+	/**  Use the files where they are instead of copying them. */
+	in_place?: boolean,
+};
+
+/**  What a base was taught, which says how it must be asked. */
+export type BaseKind = 
+/**  Knows the story format, with its genres and styles. */
+"story" | 
+/**  Does what it is told, in its own conversation format or in plain words. */
+"instruct" | 
+/**  Goes on with any text. */
+"plain";
+
+/**  How a base came here. */
+export type BaseOrigin = "built_in" | 
+/**  Downloaded from a model hub. */
+"hub" | 
+/**  From a file or folder of this machine. */
+"import";
+
+export type BaseRemoval = {
+	base_id: BaseId,
+	/**  Also when adapters were trained on it; they stay, and work again when the base is back. */
+	anyway?: boolean,
+};
+
+export type BaseRemoved = {
+	ok: boolean,
+	/**  Its files were deleted; those of an import in place, and those that were there before, stay. */
+	files_deleted: boolean,
+	/**  Adapters that cannot be used without it. */
+	adapters: AdapterId[],
+};
 
 /**  One text offered by a member for a generation. */
 export type Candidate = {
@@ -201,6 +205,8 @@ export type Candidate = {
 	continued_chars?: number,
 	/**  Who wrote it: base, adapter, sampler in words, such as `story` or `story + Warm endings`. */
 	member: string,
+	/**  The text was asked of another machine, which has seen the prompt. */
+	left_machine?: boolean,
 	finish_reason: FinishReason,
 	tokens: number,
 	/**  1 is the winner of the vote. */
@@ -217,6 +223,32 @@ export type CandidateExport = {
 
 /**  One text offered for a generation. */
 export type CandidateId = string;
+
+/**  A base that is known to work well, to be downloaded. */
+export type CatalogueEntry = {
+	/**  The name that `models pull` takes. */
+	id: string,
+	name: string,
+	repo: string,
+	/**  One file of the repository, where the weights are one GGUF file. */
+	gguf?: string | null,
+	architecture: string,
+	kind: BaseKind,
+	parameters: number,
+	/**  To be downloaded, about. */
+	size_bytes: number,
+	/**  What writing with it takes, about. */
+	memory_mb: number,
+	license: string,
+	/**  What it is good for, in a sentence. */
+	good_for: string,
+	/**  The base it became, when it is here. */
+	installed?: BaseId | null,
+	/**  Its download, when it is under way. */
+	job_id?: JobId | null,
+	/**  Why it cannot be used on this machine, if so. */
+	problem?: ApiError | null,
+};
 
 export type Change = { change: "generation_stored"; data: {
 	generation_id: GenerationId,
@@ -247,6 +279,14 @@ export type Change = { change: "generation_stored"; data: {
 	adapter: Adapter,
 } } | { change: "adapter_removed"; data: {
 	adapter_id: AdapterId,
+} } | { change: "base_changed"; data: {
+	base: Base,
+} } | { change: "base_removed"; data: {
+	base_id: BaseId,
+} } | 
+/**  A few times a second; it is not in the change log. */
+{ change: "pull_progress"; data: {
+	progress: PullProgress,
 } } | 
 /**  Also after every example that it tried. */
 { change: "auto_train_changed"; data: {
@@ -389,24 +429,8 @@ export type Example = {
 	created_at: Timestamp,
 };
 
-export type ExampleEdit = {
-	example_id: ExampleId,
-	text: string,
-};
-
 /**  A prompt with a wanted text, to learn from. */
 export type ExampleId = string;
-
-/**  Examples of a session, or the newest of all. */
-export type ExampleQuery = {
-	auto_train_id?: AutoTrainId | null,
-	/**  At most this many, 1–1000, default 500. */
-	limit?: number | null,
-};
-
-export type ExampleRef = {
-	example_id: ExampleId,
-};
 
 export type ExampleSource = 
 /**  Written by auto-train. */
@@ -585,7 +609,9 @@ export type Job = {
 /**  Queued work. */
 export type JobId = string;
 
-export type JobKind = "train" | "auto_train";
+export type JobKind = "train" | "auto_train" | 
+/**  The download of a base. It has a slot of its own beside the heavy one. */
+"pull";
 
 export type JobRef = {
 	job_id: JobId,
@@ -599,6 +625,22 @@ export type JobState = "queued" | "running" | "paused" |
 /**  How many to list, newest first. */
 export type Limit = {
 	limit?: number | null,
+};
+
+/**  The key that the server wants; empty forgets it. */
+export type MemberKey = {
+	key: string,
+};
+
+/**  The server that writes one candidate, if the person entered one. */
+export type MemberView = {
+	/**  Where prompts go; absent while no server is entered. */
+	host: string | null,
+	model: string,
+	/**  Whether a key is kept. The key itself is never told. */
+	key_set: boolean,
+	/**  The address is on this machine or in this network, as far as it says. */
+	inside: boolean,
 };
 
 export type MemoryReport = {
@@ -634,7 +676,11 @@ export type Notice = {
 	message: string,
 };
 
-export type NoticeCode = "prompt_cut" | "continuation_cut" | "length_cut" | "adapter_skipped";
+export type NoticeCode = "prompt_cut" | "continuation_cut" | "length_cut" | "adapter_skipped" | 
+/**  A server that the person entered was asked. */
+"leaves_machine" | 
+/**  It did not answer; the others wrote. */
+"member_skipped";
 
 export type Objective = 
 /**  Supervised fine-tuning: cross-entropy on liked texts only. */
@@ -650,6 +696,32 @@ export type Phase = "prepare" | "search" | "train" |
 "evaluate";
 
 export type Priority = "low" | "normal" | "high";
+
+/**  How far a download is. */
+export type PullProgress = {
+	job_id: JobId,
+	repo: string,
+	/**  What is being done, such as the name of the file that comes. */
+	doing: string,
+	bytes: number,
+	total_bytes: number,
+	bytes_per_second: number,
+	eta_s: number | null,
+};
+
+export type PullQueued = {
+	job_id: JobId,
+	repo: string,
+};
+
+/**  What to download: a name of the catalogue, or a repository. */
+export type PullRequest = {
+	model: string,
+	/**  A branch, a tag or a commit; left out, the newest. */
+	revision?: string | null,
+	/**  One GGUF file of the repository. */
+	gguf?: string | null,
+};
 
 /**  A quality rule that fired. */
 export type QualityPart = {
@@ -750,7 +822,11 @@ export type SettingDescription = {
 /**  What a value may be; drawn as a switch, a number field, a choice or a text field. */
 export type SettingKind = { kind: "switch" } | { kind: "integer"; min: number; max: number } | { kind: "number"; min: number; max: number } | { kind: "choice"; options: string[] } | 
 /**  A folder on this machine; empty means none. */
-{ kind: "folder" };
+{ kind: "folder" } | 
+/**  A line of text; empty means none. */
+{ kind: "text" } | 
+/**  One of the bases that are here, by its id. */
+{ kind: "base" };
 
 /**  What a setting's value is in JSON. */
 export type SettingValue = boolean | number | string;
@@ -761,6 +837,8 @@ export type Settings = {
 	theme: Theme,
 	/** 1 is normal, 2 is twice as large. */
 	textScale: number,
+	/** The base that texts are written with unless you choose another one. */
+	defaultBase: string,
 	/** How many texts are written for each prompt; the best one is opened. */
 	candidates: number,
 	/** The longest text, in tokens; a token is about three quarters of a word. */
@@ -825,6 +903,10 @@ export type Settings = {
 	softPromptModelDir: string,
 	/** Answers below this confidence get the soft prompt's suggestion. */
 	softPromptConfidenceThreshold: number,
+	/** A server that speaks OpenAI's API writes one more candidate. Your prompts are sent to it; leave this empty and nothing leaves this machine. */
+	memberUrl: string,
+	/** The name by which the server knows the model. */
+	memberModel: string,
 	/** Where `inkling serve` listens on this machine. */
 	serverPort: number,
 };
@@ -860,12 +942,6 @@ export type Status = {
 
 /**  A manner of telling, one chip each. */
 export type Style = "atmospheric" | "emotional" | "sensory" | "suspenseful" | "dialogue" | "humorous" | "fast" | "twist" | "hopeful" | "melancholy";
-
-/**  A manner of telling with what it asks for. */
-export type StyleModifier = {
-	style: Style,
-	sentence: string,
-};
 
 /**  What has been learned, in words. */
 export type TasteCard = {
@@ -939,14 +1015,6 @@ export type TrainRequest = {
 	triggered_by?: string | null,
 };
 
-/**  The genres, prompts and styles that auto-train draws from. */
-export type TrainingGenres = {
-	/**  Names, for the kept endpoint's callers. */
-	genres: Genre[],
-	prompts: Partial<{ [key in Genre]: string[] }>,
-	styles: StyleModifier[],
-};
-
 /**  What a training would do and cost, shown before it starts. */
 export type TrainingPlan = {
 	recipe: Recipe,
@@ -969,25 +1037,6 @@ export type TrainingPlan = {
 	openings: string[],
 	/**  What became of the rows of the file, when the training learns from one. */
 	dataset?: DatasetReport | null,
-};
-
-/**  What there is to learn from for a personal adapter. */
-export type TrainingStats = {
-	user_id: string,
-	/**  Kept and not dropped. */
-	training_examples: number,
-	/**  Those that no personal adapter has learned from. */
-	new_examples: number,
-	/**  0 when the next training is due. */
-	examples_until_next_training: number,
-	custom_model_exists: boolean,
-	/**  The newest personal adapter. */
-	custom_model: AdapterId | null,
-	ready_for_finetuning: boolean,
-};
-
-export type UserRef = {
-	user_id: string,
 };
 
 /**  How the trained adapter compares with what was used before. */
@@ -1077,18 +1126,6 @@ export interface Calls {
 	feedback: { input: FeedbackRequest; output: FeedbackResult };
 	taste: { input: Nothing; output: TasteCard };
 	train_taste: { input: TasteTraining; output: TasteTrained };
-	auto_train: { input: AutoTrainRequest; output: AutoTrain };
-	auto_trains: { input: Limit; output: AutoTrain[] };
-	training_genres: { input: Nothing; output: TrainingGenres };
-	auto_train_result: { input: AutoTrainRef; output: AutoTrainResult };
-	auto_train_attempts: { input: AutoTrainRef; output: AutoTrainAttempt[] };
-	examples: { input: ExampleQuery; output: Example[] };
-	example: { input: ExampleRef; output: Example };
-	drop_example: { input: ExampleRef; output: Example };
-	restore_example: { input: ExampleRef; output: Example };
-	edit_example: { input: ExampleEdit; output: Example };
-	training_stats: { input: UserRef; output: TrainingStats };
-	train_personal: { input: UserRef; output: TrainQueued };
 	plan_training: { input: TrainRequest; output: TrainingPlan };
 	train: { input: TrainRequest; output: TrainQueued };
 	jobs: { input: Limit; output: Job[] };
@@ -1109,6 +1146,12 @@ export interface Calls {
 	export_adapter: { input: AdapterExport; output: SavedPath };
 	import_adapter: { input: AdapterImport; output: Adapter };
 	bases: { input: Nothing; output: Base[] };
+	catalogue: { input: Nothing; output: CatalogueEntry[] };
+	pull_base: { input: PullRequest; output: PullQueued };
+	import_base: { input: BaseImport; output: Base };
+	remove_base: { input: BaseRemoval; output: BaseRemoved };
+	member: { input: Nothing; output: MemberView };
+	set_member_key: { input: MemberKey; output: MemberView };
 }
 
 /** Where each call lives over HTTP; braces hold fields of the input. */
@@ -1132,18 +1175,6 @@ export const ROUTES: Record<keyof Calls, { method: "GET" | "POST" | "PUT" | "DEL
 	feedback: { method: "POST", path: "/api/v1/feedback" },
 	taste: { method: "GET", path: "/api/v1/taste" },
 	train_taste: { method: "POST", path: "/api/v1/taste/train" },
-	auto_train: { method: "POST", path: "/api/v1/auto-train" },
-	auto_trains: { method: "GET", path: "/api/v1/auto-train" },
-	training_genres: { method: "GET", path: "/api/v1/auto-train/genres" },
-	auto_train_result: { method: "GET", path: "/api/v1/auto-train/{auto_train_id}" },
-	auto_train_attempts: { method: "GET", path: "/api/v1/auto-train/{auto_train_id}/attempts" },
-	examples: { method: "GET", path: "/api/v1/examples" },
-	example: { method: "GET", path: "/api/v1/examples/{example_id}" },
-	drop_example: { method: "DELETE", path: "/api/v1/examples/{example_id}" },
-	restore_example: { method: "POST", path: "/api/v1/examples/{example_id}/restore" },
-	edit_example: { method: "PUT", path: "/api/v1/examples/{example_id}" },
-	training_stats: { method: "GET", path: "/api/v1/user/{user_id}/training-stats" },
-	train_personal: { method: "POST", path: "/api/v1/user/{user_id}/trigger-finetuning" },
 	plan_training: { method: "POST", path: "/api/v1/train/plan" },
 	train: { method: "POST", path: "/api/v1/train" },
 	jobs: { method: "GET", path: "/api/v1/jobs" },
@@ -1163,7 +1194,13 @@ export const ROUTES: Record<keyof Calls, { method: "GET" | "POST" | "PUT" | "DEL
 	delete_adapter: { method: "DELETE", path: "/api/v1/adapters/{adapter_id}" },
 	export_adapter: { method: "POST", path: "/api/v1/adapters/{adapter_id}/export" },
 	import_adapter: { method: "POST", path: "/api/v1/adapters/import" },
-	bases: { method: "GET", path: "/api/v1/bases" },
+	bases: { method: "GET", path: "/api/v1/models" },
+	catalogue: { method: "GET", path: "/api/v1/models/catalogue" },
+	pull_base: { method: "POST", path: "/api/v1/models/pull" },
+	import_base: { method: "POST", path: "/api/v1/models/import" },
+	remove_base: { method: "DELETE", path: "/api/v1/models/{base_id}" },
+	member: { method: "GET", path: "/api/v1/member" },
+	set_member_key: { method: "PUT", path: "/api/v1/member/key" },
 };
 
 export const GENRES: { name: Genre; label: string }[] = [

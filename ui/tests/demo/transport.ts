@@ -1,4 +1,4 @@
-import type { Adapter, AutoTrain, AutoTrainRequest, Calls, Example, Change, Event, GenerationDetail, Job, Metric, Run, Settings, WriteEvent, WriteRequest } from "../../src/api/bindings";
+import type { Adapter, Calls, Change, Event, GenerationDetail, Job, Metric, Run, Settings, WriteEvent, WriteRequest } from "../../src/api/bindings";
 import { Failure } from "../../src/api/errors";
 import type { CallName, LinkState, Transport } from "../../src/api/transport";
 import * as sample from "../fixtures";
@@ -22,8 +22,6 @@ export class DemoTransport implements Transport {
 	private adapters: Adapter[] = [];
 	private metrics = new Map<string, Metric[]>();
 	private thumbs = 0;
-	private sessions: AutoTrain[] = [];
-	private examples = new Map<string, Example>();
 	private listener: (event: Event) => void = () => undefined;
 	private stopped = false;
 	private timer: ReturnType<typeof setInterval> | undefined;
@@ -43,11 +41,6 @@ export class DemoTransport implements Transport {
 		for (const { run_id, step } of this.runs) this.metrics.set(run_id, sample.makeMetrics(0, step).map((metric) => (run_id === "run_1" ? { ...metric, loss: metric.loss + 0.25 } : metric)));
 		this.jobs = this.runs.map((run) => sample.makeJob({ id: run.job_id ?? "", run_id: run.run_id, state: run.status, progress: run.step / 200, error: run.error, created_at: run.created_at, finished_at: run.status === "interrupted" ? null : run.created_at }));
 		this.adapters = [sample.makeAdapter({ run_id: "run_4", created_at: ago(23) }), sample.makeAdapter({ id: "adp_0", name: "Soft prompt of 17 November", state: "trial", run_id: "run_1", created_at: ago(5000) })];
-		this.sessions = [sample.makeSession(50, { created_at: ago(60) })];
-		for (let position = 0; position < 50; position++) {
-			const attempt = sample.makeAttempt(position);
-			if (attempt.example_id) this.examples.set(attempt.example_id, sample.makeExample(attempt));
-		}
 		this.generations = STORIES.map((text, index) => ({
 			created_at: ago(40 + index * 700),
 			request: { prompt: ["A young wizard discovers an ancient spellbook", "The mill at night", "A reader who starts at the end", "A wizard and a book"][index] ?? "", genres: { fantasy: 70, mystery: 30 } },
@@ -93,8 +86,15 @@ export class DemoTransport implements Transport {
 		this.announce({ change: "generation_stored", data: { generation_id } });
 	}
 
+	/** The download that the Library shows. */
+	private pull() {
+		const progress = { job_id: "job_pull", repo: "Qwen/Qwen2.5-0.5B-Instruct", doing: "model.safetensors", bytes: 412e6, total_bytes: 1000e6, bytes_per_second: 8.4e6, eta_s: 70 };
+		this.announce({ change: "pull_progress", data: { progress } });
+	}
+
 	subscribe(onEvent: (event: Event) => void, onState: (state: LinkState) => void): () => void {
 		this.listener = onEvent;
+		setTimeout(() => this.pull(), 300);
 		onState("live");
 		return () => (this.listener = () => undefined);
 	}
@@ -186,42 +186,14 @@ export class DemoTransport implements Transport {
 		this.runs = this.runs.filter((run) => run.run_id !== run_id);
 		return { ok: true };
 	};
-	do_auto_trains = () => this.sessions;
-	do_auto_train = ({ num_examples }: AutoTrainRequest) => {
-		const made = sample.makeSession(0);
-		this.sessions.unshift({ ...made, id: `auto_${Date.now()}`, state: "running", settings: { ...made.settings, num_examples: num_examples ?? 50 }, created_at: new Date().toISOString() });
-		this.examples.clear();
-		const step = setInterval(() => {
-			const session = this.sessions[0];
-			if (!session || session.state !== "running") return clearInterval(step);
-			const { id, settings, created_at } = session;
-			const next = session.current + 1;
-			const attempt = sample.makeAttempt(next - 1);
-			if (attempt.example_id) {
-				const example = sample.makeExample(attempt, { auto_train_id: id });
-				this.examples.set(example.id, example);
-				this.announce({ change: "example_changed", data: { example } });
-			}
-			const state = next < settings.num_examples ? "running" : "completed";
-			const auto_train: AutoTrain = { ...sample.makeSession(next), id, settings, created_at, state };
-			this.sessions[0] = auto_train;
-			this.announce({ change: "auto_train_changed", data: { auto_train } });
-		}, 160);
-		return this.sessions[0];
-	};
-	do_auto_train_attempts = () => Array.from({ length: this.sessions[0]?.current ?? 0 }, (_, position) => sample.makeAttempt(position));
-	do_auto_train_result = () => sample.makeAutoResult(this.sessions[0] ?? sample.makeSession(0));
-	do_examples = () => [...this.examples.values()];
-	do_drop_example = ({ example_id }: { example_id: string }) => this.changed(example_id, { dropped: true });
-	do_restore_example = ({ example_id }: { example_id: string }) => this.changed(example_id, { dropped: false });
-	do_edit_example = ({ example_id, text }: { example_id: string; text: string }) => this.changed(example_id, { text, edited: true });
-	do_training_stats = () => {
-		const kept = [...this.examples.values()].filter(({ dropped }) => !dropped).length;
-		return sample.makeStats({ training_examples: kept, new_examples: kept, examples_until_next_training: Math.max(0, 50 - kept), ready_for_finetuning: kept >= 50 });
-	};
-	do_train_personal = () => this.do_train();
 	do_adapters = () => this.adapters;
-	do_bases = () => (this.fault ? [{ ...sample.base, problem: { code: "model_damaged", message: "model.safetensors does not match its checksum.", hint: "Install Inkling again; your texts stay.", detail: [] } }] : [sample.base]);
+	do_bases = () => (this.fault ? [{ ...sample.base, problem: { code: "model_damaged", message: "model.safetensors does not match its checksum.", hint: "Install Inkling again; your texts stay.", detail: [] } }] : [sample.base, sample.smallBase]);
+	do_catalogue = () => sample.catalogue;
+	do_pull_base = ({ model }: { model: string }) => (model.includes("/") ? { job_id: "job_pull", repo: model } : fail("invalid_input", `"${model}" is not the name of a model: it should look like "organisation/model".`, "Copy the name from the model's page."));
+	do_import_base = () => sample.smallBase;
+	do_remove_base = () => ({ ok: true, files_deleted: true, adapters: [] });
+	do_member = () => ({ host: null, model: "", key_set: false, inside: false });
+	do_set_member_key = ({ key }: { key: string }) => ({ host: "api.example.org", model: "writer-1", key_set: key !== "", inside: false });
 	do_activate_adapter = ({ adapter_id, strength }: { adapter_id: string; strength?: number }) => this.state(adapter_id, "active", strength);
 	do_deactivate_adapter = ({ adapter_id }: { adapter_id: string }) => this.state(adapter_id, "retired");
 	do_delete_adapter = ({ adapter_id }: { adapter_id: string }) => {
@@ -231,14 +203,6 @@ export class DemoTransport implements Transport {
 	do_export_adapter = ({ out }: { out: string }) => ({ path: out });
 
 	private taste = () => ({ trained: true, thumbs: this.thumbs, auc: this.thumbs > 7 ? 0.81 : null, confident: this.thumbs > 7 });
-	private changed(id: string, change: Partial<Example>): Example {
-		const found = this.examples.get(id);
-		if (!found) return fail("not_found", "No such example.");
-		const example = { ...found, ...change };
-		this.examples.set(id, example);
-		this.announce({ change: "example_changed", data: { example } });
-		return example;
-	}
 	private find = (id: string) => this.generations.flatMap(({ result }) => result.candidates).find((one) => one.id === id);
 	private announce = (change: Change) => this.listener({ seq: 1, at: new Date().toISOString(), ...change });
 

@@ -69,19 +69,6 @@ macro_rules! for_each_call {
             Taste taste Get "/api/v1/taste" Nothing => TasteCard, 200;
             TrainTaste train_taste Post "/api/v1/taste/train" TasteTraining => TasteTrained, 200;
 
-            AutoTrain auto_train Post "/api/v1/auto-train" AutoTrainRequest => AutoTrain, 202;
-            AutoTrains auto_trains Get "/api/v1/auto-train" Limit => Vec<AutoTrain>, 200;
-            TrainingGenres training_genres Get "/api/v1/auto-train/genres" Nothing => TrainingGenres, 200;
-            AutoTrainResult auto_train_result Get "/api/v1/auto-train/{auto_train_id}" AutoTrainRef => AutoTrainResult, 200;
-            AutoTrainAttempts auto_train_attempts Get "/api/v1/auto-train/{auto_train_id}/attempts" AutoTrainRef => Vec<AutoTrainAttempt>, 200;
-            Examples examples Get "/api/v1/examples" ExampleQuery => Vec<Example>, 200;
-            Example example Get "/api/v1/examples/{example_id}" ExampleRef => Example, 200;
-            DropExample drop_example Delete "/api/v1/examples/{example_id}" ExampleRef => Example, 200;
-            RestoreExample restore_example Post "/api/v1/examples/{example_id}/restore" ExampleRef => Example, 200;
-            EditExample edit_example Put "/api/v1/examples/{example_id}" ExampleEdit => Example, 200;
-            TrainingStats training_stats Get "/api/v1/user/{user_id}/training-stats" UserRef => TrainingStats, 200;
-            TrainPersonal train_personal Post "/api/v1/user/{user_id}/trigger-finetuning" UserRef => TrainQueued, 202;
-
             PlanTraining plan_training Post "/api/v1/train/plan" TrainRequest => TrainingPlan, 200;
             Train train Post "/api/v1/train" TrainRequest => TrainQueued, 202;
             Jobs jobs Get "/api/v1/jobs" Limit => Vec<Job>, 200;
@@ -103,7 +90,14 @@ macro_rules! for_each_call {
             DeleteAdapter delete_adapter Delete "/api/v1/adapters/{adapter_id}" AdapterRef => Done, 200;
             ExportAdapter export_adapter Post "/api/v1/adapters/{adapter_id}/export" AdapterExport => SavedPath, 200;
             ImportAdapter import_adapter Post "/api/v1/adapters/import" AdapterImport => Adapter, 200;
-            Bases bases Get "/api/v1/bases" Nothing => Vec<Base>, 200;
+
+            Bases bases Get "/api/v1/models" Nothing => Vec<Base>, 200;
+            Catalogue catalogue Get "/api/v1/models/catalogue" Nothing => Vec<CatalogueEntry>, 200;
+            PullBase pull_base Post "/api/v1/models/pull" PullRequest => PullQueued, 202;
+            ImportBase import_base Post "/api/v1/models/import" BaseImport => Base, 200;
+            RemoveBase remove_base Delete "/api/v1/models/{base_id}" BaseRemoval => BaseRemoved, 200;
+            Member member Get "/api/v1/member" Nothing => MemberView, 200;
+            SetMemberKey set_member_key Put "/api/v1/member/key" MemberKey => MemberView, 200;
         }
     };
 }

@@ -58,14 +58,6 @@ impl From<RatedText> for JudgedText {
     }
 }
 
-impl From<domain::Example> for JudgedText {
-    fn from(example: domain::Example) -> Self {
-        let (prompt, style, text) = (example.prompt, example.style, example.text);
-        let genres = GenreMix([(example.genre, 1.0)].into());
-        Self { prompt, genres, style, text, liked: true, generation: None, original: None, weight: 1.0 }
-    }
-}
-
 /// What a training is fed: examples for SFT, judgements for DPO and KTO.
 pub(crate) enum TrainingData {
     Examples(Dataset),
@@ -103,17 +95,6 @@ pub(crate) struct FrozenDataset {
     pub base: BaseId,
     pub train: Vec<JudgedText>,
     pub heldout: Vec<JudgedText>,
-    /// Set for a personal adapter.
-    #[serde(default)]
-    pub personal: Option<Personal>,
-}
-
-/// Whose adapter a run makes, and which examples it learns from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Personal {
-    pub user_id: String,
-    /// Sequence number of the newest example there was.
-    pub up_to: u32,
 }
 
 impl FrozenDataset {
@@ -134,7 +115,7 @@ impl FrozenDataset {
         };
         let held: BTreeSet<String> = by_hash.into_values().take(count).collect();
         let (heldout, train) = texts.into_iter().partition(|text| held.contains(&split_key(text)));
-        Self { base, train, heldout, personal: None }
+        Self { base, train, heldout }
     }
 
     pub fn save(&self, run_folder: &Path) -> Result<(), ApiError> {

@@ -40,9 +40,8 @@ impl App {
             threads: std::thread::available_parallelism().map_or(1, |threads| threads.get() as u32),
             memory: MemoryReport { total_mb: memory::total_mb(), available_mb: memory::available_mb(), process_mb: memory::process_mb() },
             data_dir: self.data_dir().display().to_string(),
-            models: vec![base],
-            // Nothing in this version opens a connection of its own.
-            network_allowed: Vec::new(),
+            models: self.bases(Nothing {})?,
+            network_allowed: self.addresses()?,
             problems,
         })
     }

@@ -58,7 +58,7 @@ impl DataFolder {
     }
 
     pub fn create(&self) -> Result<(), ApiError> {
-        for folder in [self.root.clone(), self.runs(), self.adapters()] {
+        for folder in [self.root.clone(), self.runs(), self.adapters(), self.bases()] {
             std::fs::create_dir_all(&folder).map_err(|error| storage(&folder, &error))?;
         }
         Ok(())
@@ -76,6 +76,16 @@ impl DataFolder {
     /// One folder an adapter, in PEFT's layout.
     pub fn adapters(&self) -> PathBuf {
         self.root.join("adapters")
+    }
+
+    /// One folder a base that was copied in.
+    pub fn bases(&self) -> PathBuf {
+        self.root.join("bases")
+    }
+
+    /// The key of the writing server, readable by this person only.
+    pub fn member_key(&self) -> PathBuf {
+        self.root.join("member.key")
     }
 
     pub fn preference_model(&self) -> PathBuf {

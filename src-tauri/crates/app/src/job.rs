@@ -5,11 +5,20 @@ use domain::{ApiError, ErrorCode, Job, JobId, JobRef, JobState, Limit, Run, RunS
 
 impl App {
     pub fn jobs(&self, limit: Limit) -> Result<Vec<Job>, ApiError> {
-        Ok(self.home().store.jobs(checked_limit(limit)?)?)
+        let limit = checked_limit(limit)?;
+        let store = &self.home().store;
+        let mut jobs = store.jobs(limit)?;
+        jobs.extend(store.pulls(limit)?.into_iter().map(|(job, _)| job));
+        jobs.sort_by(|a, b| b.created_at.0.cmp(&a.created_at.0));
+        jobs.truncate(limit as usize);
+        Ok(jobs)
     }
 
     /// A running training stops after the current micro-batch with a checkpoint; a queued one just waits.
     pub fn pause_job(&self, which: JobRef) -> Result<Job, ApiError> {
+        if let Some((job, _)) = self.home().store.pull(&which.job_id)? {
+            return self.pause_pull(job);
+        }
         let job = self.home().store.job(&which.job_id)?;
         match job.state {
             JobState::Running => {
@@ -24,9 +33,14 @@ impl App {
 
     /// Queues a paused or interrupted job again; it goes on from its last checkpoint.
     pub fn resume_job(&self, which: JobRef) -> Result<Job, ApiError> {
+        if let Some((job, _)) = self.home().store.pull(&which.job_id)? {
+            return self.resume_pull(job);
+        }
         let job = self.home().store.job(&which.job_id)?;
         let job = match job.state {
-            JobState::Paused | JobState::Interrupted => self.home().store.requeue_job_by_id(&which.job_id)?,
+            JobState::Paused | JobState::Interrupted => {
+                self.home().store.requeue_job(job.run_id.as_ref().ok_or_else(|| over(&which.job_id))?)?
+            }
             JobState::Queued | JobState::Running => job,
             JobState::Completed | JobState::Failed | JobState::Cancelled => return Err(over(&which.job_id)),
         };
@@ -48,6 +62,9 @@ impl App {
     /// Ends a job for good. A running training stops after the current micro-batch; its checkpoints stay until the run
     /// is deleted.
     pub fn cancel_job(&self, which: JobRef) -> Result<Job, ApiError> {
+        if let Some((job, _)) = self.home().store.pull(&which.job_id)? {
+            return self.cancel_pull(job);
+        }
         let job = self.home().store.job(&which.job_id)?;
         match job.state {
             JobState::Running => {
@@ -74,6 +91,6 @@ pub(crate) fn checked_limit(limit: Limit) -> Result<u32, ApiError> {
     }
 }
 
-fn over(id: &JobId) -> ApiError {
+pub(crate) fn over(id: &JobId) -> ApiError {
     ApiError::new(ErrorCode::Conflict, format!("The job {id} has already ended.")).hint("Start a new training instead.")
 }

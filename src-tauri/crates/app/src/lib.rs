@@ -4,7 +4,6 @@
 //! files and arithmetic, so asynchronous surfaces call them from a blocking thread. Nothing here knows a surface.
 
 mod adapter;
-mod auto_train;
 mod base;
 pub mod calls;
 mod chart;
@@ -13,13 +12,13 @@ mod doctor;
 mod draft;
 mod evaluate;
 mod events;
-mod example;
 mod feedback;
 mod folder;
 mod generation;
 mod job;
+mod member;
 mod memory;
-mod personal;
+mod prompt;
 mod recipe;
 mod relocate;
 mod run;
@@ -32,6 +31,7 @@ mod write;
 
 pub use events::EventReceiver;
 pub use folder::{Assets, Holder, data_folder};
+pub use hub::Settings as HubSettings;
 pub use memory::{available_mb, peak_process_mb, process_mb};
 
 use domain::{ApiError, ErrorCode, Event};
@@ -47,6 +47,8 @@ pub struct OpenOptions {
     pub assets_dir: Option<PathBuf>,
     /// Leave queued jobs alone until this process queues or resumes one: for a command that only looks.
     pub defer_jobs: bool,
+    /// The model hub and its cache; the default is what the environment says.
+    pub hub: Option<HubSettings>,
 }
 
 /// Either this process owns the data folder now, or another one does and takes requests on its socket.
@@ -63,6 +65,8 @@ pub struct App {
     taste: taste_model::CurrentTaste,
     writing: write::Writing,
     worker: worker::Worker,
+    downloads: base::download::Downloads,
+    hub: Option<HubSettings>,
     events: events::Hub,
     /// Where this process takes requests; it stays there when the data folder moves.
     socket: PathBuf,
@@ -98,6 +102,7 @@ impl App {
         };
         let (store, report) = Store::open(folder.root())?;
         store.mark_interrupted_at_start()?;
+        store.mark_pulls_interrupted_at_start()?;
         if let Some(backup) = &report.backup {
             tracing::info!(from = report.migrated_from, backup = %backup.display(), "the database was brought up to date after a backup");
         }
@@ -110,12 +115,15 @@ impl App {
             taste: taste_model::CurrentTaste::default(),
             writing: write::Writing::default(),
             worker: worker::Worker::new(options.defer_jobs),
+            downloads: base::download::Downloads::new(options.defer_jobs),
+            hub: options.hub,
             events,
             socket,
             settings: Mutex::new(()),
         });
         app.load_taste()?;
         worker::start(&app)?;
+        base::download::start(&app)?;
         Ok(Opened::Owner(app))
     }
 
@@ -163,6 +171,7 @@ impl App {
 
     /// Stops a running training at its next checkpoint (it can be resumed) and the worker thread.
     pub fn shutdown(&self) {
+        base::download::stop(self);
         worker::stop(self);
     }
 

@@ -11,6 +11,10 @@ use store::Store;
 pub(crate) fn relocate(app: &App, to: &Path) -> Result<(), ApiError> {
     let old = app.home();
     check_target(&old, to)?;
+    if app.downloads.busy() {
+        return Err(ApiError::new(ErrorCode::Conflict, "A base is being downloaded; its files cannot be moved now.")
+            .hint("Pause it under Activity, or wait until it ends."));
+    }
     if app.worker.busy() {
         return Err(ApiError::new(ErrorCode::Conflict, "A training is running; its files cannot be moved now.")
             .hint("Pause it under Activity, or wait until it ends."));
@@ -22,6 +26,10 @@ pub(crate) fn relocate(app: &App, to: &Path) -> Result<(), ApiError> {
     };
     copy(&old.folder.runs(), &target.runs())?;
     copy(&old.folder.adapters(), &target.adapters())?;
+    copy(&old.folder.bases(), &target.bases())?;
+    if let Some(key) = crate::member::key(&old.folder)? {
+        crate::member::keep_key(&target, &key)?;
+    }
     old.store.backup_to(&target.root().join("inkling.db"))?;
     let (store, _) = Store::open(target.root())?;
     app.events.forward(store.subscribe());

@@ -21,7 +21,7 @@ impl App {
     pub fn update_settings(&self, update: SettingsUpdate) -> Result<Settings, ApiError> {
         let _one_at_a_time = lock(&self.settings);
         let current = self.settings(Nothing {})?;
-        let next = checked(&current, &update)?;
+        let next = self.checked(&current, &update)?;
         if current != next {
             self.home().store.save_settings(&next)?;
         }
@@ -30,12 +30,21 @@ impl App {
 
     /// What [`App::update_settings`] would say, without saving: for checking while a person types.
     pub fn check_settings(&self, update: SettingsUpdate) -> Result<Settings, ApiError> {
-        checked(&self.settings(Nothing {})?, &update)
+        self.checked(&self.settings(Nothing {})?, &update)
+    }
+
+    fn checked(&self, current: &Settings, update: &SettingsUpdate) -> Result<Settings, ApiError> {
+        let mut faults = crate::member::faults(&update.0);
+        let base = update.0.get("defaultBase").and_then(serde_json::Value::as_str);
+        if let Some(Err(error)) = base.map(|id| self.base_id(Some(&id.into()))) {
+            faults.push(FieldFault { field: "defaultBase".to_owned(), message: error.message });
+        }
+        checked(current, update, faults)
     }
 }
 
-fn checked(current: &Settings, update: &SettingsUpdate) -> Result<Settings, ApiError> {
-    let mut faults = Vec::new();
+/// `faults` are those that looking beyond the settings has found.
+fn checked(current: &Settings, update: &SettingsUpdate, mut faults: Vec<FieldFault>) -> Result<Settings, ApiError> {
     let next = match current.merged(&update.0) {
         Ok(next) => Some(next),
         Err(error) if error.detail.is_empty() => return Err(error),

@@ -1,10 +1,13 @@
 //! Writing: n candidates from one prompt, streamed, scored, voted on and stored.
 
+use crate::member::Asked;
+use crate::prompt::{self, Layout};
 use crate::{App, Home, lock};
 use domain::{
     Adapter, AdapterChoice, AdapterState, ApiError, BaseId, Candidate, CandidateId, Done, ErrorCode, FieldFault, GenerationId,
     GenerationRef, Nothing, Notice, NoticeCode, Scores, Settings, WriteEvent, WriteRequest, WriteResult,
 };
+use hub::ChatServer;
 use model::{Adapters, Completion, Generate, LanguageModel, MemberSpec, Sampler, StoryFormat};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -19,12 +22,6 @@ const MOST_WAITING: u32 = 32;
 /// One candidate of every four is written by the plain base beside an active adapter: the comparison keeps the vote honest.
 const PLAIN_SHARE: usize = 4;
 
-/// Between two paragraphs, as the story model was trained.
-const PARAGRAPH: &str = "\n\n";
-
-/// Tokens that are left for the story even when the prompt would fill the context.
-const ROOM_FOR_STORY: usize = 64;
-
 /// One generation of so many offers a comparison, once taste has something to learn from.
 const EXPLORE_EVERY: u64 = 4;
 
@@ -36,47 +33,27 @@ pub(crate) struct Writing {
     /// Training waits at this gate while somebody waits for text.
     pub gate: ForegroundGate,
     /// One generation computes at a time; its batch already uses all cores.
-    turn: Mutex<()>,
+    pub turn: Mutex<()>,
 }
 
 /// A member of the ensemble: what it writes with and what it is called.
-pub(crate) struct Member {
-    pub name: String,
-    pub adapters: Adapters,
+struct Member {
+    name: String,
+    adapters: Adapters,
 }
 
 /// A request with every default filled in, ready to compute.
-pub(crate) struct Plan {
-    pub request: WriteRequest,
-    pub base: Arc<LanguageModel>,
+struct Plan {
+    request: WriteRequest,
+    base: Arc<LanguageModel>,
     members: Vec<Member>,
-    prompt: Vec<u32>,
-    max_tokens: usize,
+    layout: Layout,
+    /// The server that writes one more, on another machine.
+    server: Option<ChatServer>,
     /// The text that is continued; empty for a new one.
     continued: String,
     seed: u32,
     notices: Vec<Notice>,
-}
-
-impl Plan {
-    /// What the base is asked: one candidate of each member, with a seed of its own.
-    pub fn generate(&self, settings: &Settings) -> Generate {
-        let sampler = |index: usize| Sampler {
-            temperature: self.request.temperature.unwrap_or(settings.temperature) as f32,
-            top_k: settings.top_k as usize,
-            top_p: settings.top_p as f32,
-            min_p: settings.min_p as f32,
-            repetition_penalty: settings.repetition_penalty as f32,
-            seed: candidate_seed(self.seed, index),
-        };
-        let specs = self.members.iter().enumerate().map(|(index, member)| MemberSpec::with(sampler(index), member.adapters.clone()));
-        Generate {
-            prompt: self.prompt.clone(),
-            members: specs.collect(),
-            max_tokens: self.max_tokens,
-            stop: StoryFormat::stop(self.base.tokenizer()),
-        }
-    }
 }
 
 impl App {
@@ -98,7 +75,7 @@ impl App {
         home.store.begin_generation(&id, &plan.request)?;
         let flag = Arc::new(AtomicBool::new(false));
         lock(&self.writing.flags).insert(id.clone(), flag.clone());
-        let n = plan.members.len() as u32;
+        let n = (plan.members.len() + usize::from(plan.server.is_some())) as u32;
         on_event(WriteEvent::Started { generation_id: id.clone(), n, seed: plan.seed, notices: plan.notices.clone() });
         let result = self.compute(&home, &settings, &id, plan, &flag, on_event);
         lock(&self.writing.flags).remove(&id);
@@ -126,7 +103,7 @@ impl App {
         Ok(place)
     }
 
-    pub(crate) fn plan_writing(&self, home: &Home, settings: &Settings, mut request: WriteRequest) -> Result<Plan, ApiError> {
+    fn plan_writing(&self, home: &Home, settings: &Settings, mut request: WriteRequest) -> Result<Plan, ApiError> {
         let mut faults = Vec::new();
         let mut hint = None;
         let mut fault = |field: &str, message: String| faults.push(FieldFault { field: field.to_owned(), message });
@@ -164,7 +141,7 @@ impl App {
                 None => error.hint("Change the values named, then write again."),
             });
         }
-        let base_id = self.base_id(request.base.as_ref())?;
+        let base_id = self.writing_base(request.base.as_ref(), &settings.default_base)?;
         let base = self.base(&base_id)?;
         let mut notices = Vec::new();
         let members = self.members(home, &base_id, request.adapters.as_deref(), n as usize, &mut notices)?;
@@ -180,8 +157,16 @@ impl App {
         let room = base.config().context.saturating_sub(
             members.iter().filter_map(|member| member.adapters.soft_prompt.as_ref()).map(|one| one.tokens).max().unwrap_or(0),
         );
-        let (prompt, max_tokens) = fit(&base, &request, &continued, room, max_tokens as usize, &mut notices)?;
-        Ok(Plan { request, base, members, prompt, max_tokens, continued, seed, notices })
+        let kind = self.base_kind(&base_id)?;
+        let layout = prompt::lay_out(&base, kind, &request, &continued, room, max_tokens as usize, &mut notices)?;
+        let server = self.chat_server(settings)?;
+        if let Some(server) = &server {
+            notices.push(Notice {
+                code: NoticeCode::LeavesMachine,
+                message: format!("One text is asked of {} at {}: your prompt is sent there.", server.model(), server.host()),
+            });
+        }
+        Ok(Plan { request, base, members, layout, server, continued, seed, notices })
     }
 
     /// Who writes: the adapters asked for, or the active ones with the plain base beside them, or the plain base.
@@ -199,6 +184,11 @@ impl App {
             let mut soft_prompts = 0;
             for choice in choices {
                 let adapter = home.store.adapter(&choice.id)?;
+                if adapter.base != *base_id {
+                    let message =
+                        format!("{} was trained on the base {}; this text is written with {base_id}.", adapter.name, adapter.base);
+                    return Err(ApiError::field("adapters", message).hint("Choose that base, or another adapter."));
+                }
                 soft_prompts += usize::from(adapter.kind.is_soft_prompt());
                 self.adapter_weights(home, &adapter)?.join(&mut adapted.adapters, choice.strength);
                 adapted.name.push_str(&format!(" + {}", adapter.name));
@@ -241,7 +231,7 @@ impl App {
         text.truncate(text.trim_end().len());
         // A finished text goes on in a new paragraph: right after its last sentence the base would only end it again.
         if text.ends_with(['.', '!', '?', '"', '”', '…']) {
-            text.push_str(PARAGRAPH);
+            text.push_str(prompt::PARAGRAPH);
         }
         Ok(text)
     }
@@ -258,14 +248,43 @@ impl App {
         let started = Instant::now();
         let waiting_for_text = self.writing.gate.enter();
         let turn = lock(&self.writing.turn);
+        let sampler = |index: usize| Sampler {
+            temperature: plan.request.temperature.unwrap_or(settings.temperature) as f32,
+            top_k: settings.top_k as usize,
+            top_p: settings.top_p as f32,
+            min_p: settings.min_p as f32,
+            repetition_penalty: settings.repetition_penalty as f32,
+            seed: candidate_seed(plan.seed, index),
+        };
+        let specs = plan.members.iter().enumerate().map(|(index, member)| MemberSpec::with(sampler(index), member.adapters.clone()));
+        let generate = Generate {
+            prompt: plan.layout.tokens.clone(),
+            members: specs.collect(),
+            max_tokens: plan.layout.max_tokens,
+            stop: plan.layout.stop.clone(),
+        };
+        let mut notices = plan.notices.clone();
         let mut first_token = None;
-        let completions = plan.base.generate(&plan.generate(settings), flag, &mut |token| {
-            first_token.get_or_insert_with(|| started.elapsed());
-            if !token.text.is_empty() {
-                on_event(WriteEvent::Token { index: token.candidate as u32, text: token.text.to_owned() });
-            }
-        })?;
-        drop((turn, waiting_for_text));
+        let (completions, elsewhere) = std::thread::scope(|scope| {
+            let asked = plan.server.as_ref().map(|server| {
+                let request = prompt::chat_request(&plan.request, &plan.continued, settings, plan.layout.max_tokens, plan.seed);
+                Asked::start(scope, server, request)
+            });
+            let completions = plan.base.generate(&generate, flag, &mut |token| {
+                first_token.get_or_insert_with(|| started.elapsed());
+                if !token.text.is_empty() {
+                    on_event(WriteEvent::Token { index: token.candidate as u32, text: token.text.to_owned() });
+                }
+                if let Some(asked) = &asked {
+                    asked.pass_on(flag, &mut |text| on_event(WriteEvent::Token { index: plan.members.len() as u32, text }));
+                }
+            });
+            drop((turn, waiting_for_text));
+            let index = plan.members.len() as u32;
+            let elsewhere = asked.map(|asked| asked.finish(flag, &mut |text| on_event(WriteEvent::Token { index, text })));
+            (completions, elsewhere)
+        });
+        let mut completions = completions?;
         let seconds = started.elapsed().as_secs_f64();
         let tokens: usize = completions.iter().map(|one| one.token_ids.len()).sum();
         let mut result = WriteResult {
@@ -276,10 +295,23 @@ impl App {
             seconds,
             first_token_seconds: first_token.map_or(seconds, |elapsed| elapsed.as_secs_f64()),
             tokens_per_second: tokens as f64 / seconds.max(1e-6),
-            notices: plan.notices.clone(),
+            notices: Vec::new(),
             explore_pair: None,
         };
-        let candidates = self.judge(settings, &plan, completions);
+        let mut writers: Vec<(String, bool)> = plan.members.iter().map(|member| (member.name.clone(), false)).collect();
+        match elsewhere {
+            Some(Ok(text)) if !text.text.trim().is_empty() => {
+                writers.extend(plan.server.as_ref().map(|server| (format!("{} at {}", server.model(), server.host()), true)));
+                completions.push(self.as_completion(&plan, text));
+            }
+            Some(Err(error)) if completions.iter().any(|one| !one.text.is_empty()) => {
+                notices.push(Notice { code: NoticeCode::MemberSkipped, message: format!("{error} The others wrote without it.") });
+            }
+            Some(Err(error)) if !flag.load(Ordering::Relaxed) => return Err(error.into()),
+            _ => {}
+        }
+        result.notices = notices;
+        let candidates = self.judge(settings, &plan, &writers, completions);
         for (index, candidate) in candidates.iter().enumerate() {
             on_event(WriteEvent::Candidate { index: index as u32, candidate: Box::new(candidate.clone()) });
         }
@@ -294,8 +326,18 @@ impl App {
         Ok(result)
     }
 
+    /// A text of another machine with the log-probabilities that the local base gives it, so that it is judged like the others.
+    fn as_completion(&self, plan: &Plan, text: hub::ChatText) -> Completion {
+        let tokenizer = plan.base.tokenizer();
+        let trimmed = text.text.trim_start().to_owned();
+        let mut token_ids = tokenizer.encode(&trimmed);
+        token_ids.truncate(plan.base.config().context.saturating_sub(plan.layout.tokens.len()));
+        let logprobs = plan.base.score(None, &plan.layout.tokens, &token_ids).unwrap_or_default();
+        Completion { text: trimmed, token_ids, logprobs, finish: text.finish }
+    }
+
     /// Scores every text, takes the vote, and returns the candidates in the order of writing with their ranks.
-    pub(crate) fn judge(&self, settings: &Settings, plan: &Plan, completions: Vec<Completion>) -> Vec<Candidate> {
+    fn judge(&self, settings: &Settings, plan: &Plan, writers: &[(String, bool)], completions: Vec<Completion>) -> Vec<Candidate> {
         let taste = self.confident_taste();
         let texts: Vec<String> = completions.iter().map(|one| format!("{}{}", plan.continued, one.text)).collect();
         let mut scores: Vec<Scores> = completions
@@ -340,7 +382,8 @@ impl App {
                 id: CandidateId::fresh(),
                 text,
                 continued_chars,
-                member: plan.members[index].name.clone(),
+                member: writers[index].0.clone(),
+                left_machine: writers[index].1,
                 finish_reason: one.finish,
                 tokens: one.token_ids.len() as u32,
                 rank: rank[index],
@@ -378,65 +421,6 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Builds the prompt tokens so that they, the continued text and some room for the story fit the context, and says what
-/// was cut: the end of a long prompt, the beginning of a long text that is continued.
-fn fit(
-    base: &LanguageModel,
-    request: &WriteRequest,
-    continued: &str,
-    room: usize,
-    max_tokens: usize,
-    notices: &mut Vec<Notice>,
-) -> Result<(Vec<u32>, usize), ApiError> {
-    let tokenizer = base.tokenizer();
-    let frame = tokenizer.encode(&StoryFormat::prompt_text(&request.genres, request.style, "")).len();
-    let reserve = ROOM_FOR_STORY.min(max_tokens);
-    let mut prompt = StoryFormat::plain(&request.prompt);
-    let most = room.saturating_sub(frame + reserve);
-    let ids = tokenizer.encode(&prompt);
-    if ids.len() > most {
-        let kept = tokenizer.decode(&ids[..most]).trim_end_matches('\u{fffd}').trim_end().to_owned();
-        let cut: String = prompt.get(kept.len().min(prompt.len())..).unwrap_or_default().trim().to_owned();
-        notices.push(Notice {
-            code: NoticeCode::PromptCut,
-            message: format!(
-                "Your prompt is longer than this base can read. Its last {} words were cut, from \"{}\" on.",
-                cut.split_whitespace().count(),
-                opening(&cut, 60)
-            ),
-        });
-        prompt = kept;
-    }
-    let mut tokens = tokenizer.encode(&StoryFormat::prompt_text(&request.genres, request.style, &prompt));
-    let mut story = StoryFormat::plain(continued);
-    if continued.ends_with(PARAGRAPH) {
-        story.push_str(PARAGRAPH);
-    }
-    let story = tokenizer.encode(&story);
-    let space = room.saturating_sub(tokens.len() + reserve);
-    if story.len() > space {
-        let lost = story.len() - space;
-        notices.push(Notice {
-            code: NoticeCode::ContinuationCut,
-            message: format!(
-                "The text is longer than this base can read at once; its first {lost} tokens were not read. They stay in the text."
-            ),
-        });
-    }
-    tokens.extend_from_slice(&story[story.len().saturating_sub(space)..]);
-    let left = room.saturating_sub(tokens.len());
-    if left == 0 {
-        return Err(ApiError::new(ErrorCode::TooLarge, "The prompt leaves no room for a story.").hint("Shorten the prompt."));
-    }
-    if left < max_tokens {
-        notices.push(Notice {
-            code: NoticeCode::LengthCut,
-            message: format!("Only {left} tokens are left for the story after your prompt; {max_tokens} were asked for."),
-        });
-    }
-    Ok((tokens, left.min(max_tokens)))
-}
-
 /// The first characters of a text, on one line.
 pub(crate) fn opening(text: &str, most: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -459,7 +443,7 @@ pub(crate) fn candidate_seed(seed: u32, index: usize) -> u64 {
 }
 
 /// A seed nobody asked for: reported, so that the text can be repeated.
-pub(crate) fn fresh_seed() -> u32 {
+fn fresh_seed() -> u32 {
     let id = GenerationId::fresh();
     let hash = crate::folder::sha256_hex(id.as_str().as_bytes());
     u32::from_str_radix(&hash[..8], 16).unwrap_or(1) & 0x7fff_ffff

@@ -2,10 +2,10 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests fail loudly too
 
-#[path = "app/auto_train.rs"]
-mod auto_train;
 #[path = "app/bad_input.rs"]
 mod bad_input;
+#[path = "app/bases.rs"]
+mod bases;
 #[path = "app/folder.rs"]
 mod folder;
 #[path = "app/train.rs"]

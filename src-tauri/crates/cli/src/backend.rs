@@ -45,7 +45,7 @@ impl Backend {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(ApiError::internal)?;
         let started = Instant::now();
         loop {
-            match App::open(OpenOptions { data_dir: data_dir.clone(), assets_dir: None, defer_jobs: true })? {
+            match App::open(OpenOptions { data_dir: data_dir.clone(), assets_dir: None, defer_jobs: true, hub: None })? {
                 Opened::Owner(app) => {
                     let socket = runtime.block_on(serve_socket(app.clone(), &app.socket_path()));
                     // Without it this command still works; only others cannot hand theirs over.

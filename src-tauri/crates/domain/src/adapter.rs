@@ -1,4 +1,4 @@
-//! Trained add-ons to a base, and the bases themselves.
+//! Trained add-ons to a base.
 
 use crate::{AdapterId, BaseId, Recipe, RunId, Timestamp, Verdict};
 use serde::{Deserialize, Serialize};
@@ -54,19 +54,4 @@ pub struct Adapter {
     pub size_bytes: f64,
     pub verdict: Option<Verdict>,
     pub created_at: Timestamp,
-}
-
-/// A base that can be written with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
-pub struct Base {
-    pub id: BaseId,
-    pub name: String,
-    pub architecture: String,
-    pub parameters: f64,
-    pub size_bytes: f64,
-    pub context: u32,
-    pub license: String,
-    pub built_in: bool,
-    /// Why it cannot be loaded, if so.
-    pub problem: Option<crate::ApiError>,
 }

@@ -1,6 +1,6 @@
 //! What every open surface is told when something changes.
 
-use crate::{Adapter, AutoTrain, Example, GenerationId, Job, Metric, Run, RunId, TasteSummary, Timestamp};
+use crate::{Adapter, AutoTrain, Base, Example, GenerationId, Job, Metric, Run, RunId, TasteSummary, Timestamp};
 use serde::{Deserialize, Serialize};
 use specta::Type;
 
@@ -56,6 +56,16 @@ pub enum Change {
     },
     AdapterRemoved {
         adapter_id: crate::AdapterId,
+    },
+    BaseChanged {
+        base: Box<Base>,
+    },
+    BaseRemoved {
+        base_id: crate::BaseId,
+    },
+    /// A few times a second; it is not in the change log.
+    PullProgress {
+        progress: crate::PullProgress,
     },
     /// Also after every example that it tried.
     AutoTrainChanged {

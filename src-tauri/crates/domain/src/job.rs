@@ -79,4 +79,6 @@ pub struct Job {
 pub enum JobKind {
     Train,
     AutoTrain,
+    /// The download of a base. It has a slot of its own beside the heavy one.
+    Pull,
 }

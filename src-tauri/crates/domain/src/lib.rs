@@ -6,6 +6,7 @@
 
 pub mod adapter;
 pub mod auto_train;
+pub mod base;
 pub mod call;
 pub mod doctor;
 pub mod error;
@@ -22,6 +23,7 @@ pub mod write;
 
 pub use adapter::*;
 pub use auto_train::*;
+pub use base::*;
 pub use call::*;
 pub use doctor::*;
 pub use error::*;

@@ -24,6 +24,10 @@ pub enum SettingKind {
     },
     /// A folder on this machine; empty means none.
     Folder,
+    /// A line of text; empty means none.
+    Text,
+    /// One of the bases that are here, by its id.
+    Base,
 }
 
 /// A setting as the Settings view draws it.
@@ -76,14 +80,28 @@ impl Setting for f64 {
     }
 }
 
-/// A folder; that it exists is checked by the use case, which may do IO.
+/// What a text means; whether what it names is there is checked by the use case, which may do IO.
+#[derive(Clone, Copy)]
+enum Meaning {
+    Folder,
+    Text,
+    Base,
+}
+
+const LONGEST_TEXT: usize = 2000;
+
 impl Setting for String {
-    type Range = ();
-    fn kind(_: &()) -> SettingKind {
-        SettingKind::Folder
+    type Range = Meaning;
+    fn kind(meaning: &Meaning) -> SettingKind {
+        match meaning {
+            Meaning::Folder => SettingKind::Folder,
+            Meaning::Text => SettingKind::Text,
+            Meaning::Base => SettingKind::Base,
+        }
     }
-    fn fault(&self, _: &str, _: &()) -> Option<String> {
-        None
+    fn fault(&self, label: &str, _: &Meaning) -> Option<String> {
+        let fine = self.len() <= LONGEST_TEXT && !self.contains(char::is_control);
+        (!fine).then(|| format!("{label} must be one line of at most {LONGEST_TEXT} characters."))
     }
 }
 
@@ -174,6 +192,7 @@ settings! {
         text_scale: f64 = 1.0, "textScale", 0.8..=2.0, "Text size", "1 is normal, 2 is twice as large.";
     }
     "Generation" {
+        default_base: String = "story".to_owned(), "defaultBase", Meaning::Base, "Base", "The base that texts are written with unless you choose another one.";
         candidates: u32 = 4, "candidates", 1..=16, "Candidates", "How many texts are written for each prompt; the best one is opened.";
         max_tokens: u32 = 260, "maxTokens", 16..=900, "Length", "The longest text, in tokens; a token is about three quarters of a word.";
         temperature: f64 = 0.8, "temperature", 0.0..=2.0, "Creativity", "Low is predictable, high is surprising.";
@@ -214,8 +233,12 @@ settings! {
     }
     "Soft prompts" {
         soft_prompt_enabled: bool = false, "softPromptEnabled", (), "Soft-prompt fallback", "For answers from documents, which this version cannot give yet; kept for programs that set it.";
-        soft_prompt_model_dir: String = String::new(), "softPromptModelDir", (), "Soft-prompt folder", "A folder with a trained soft prompt; it must exist when the fallback is on.";
+        soft_prompt_model_dir: String = String::new(), "softPromptModelDir", Meaning::Folder, "Soft-prompt folder", "A folder with a trained soft prompt; it must exist when the fallback is on.";
         soft_prompt_confidence_threshold: f64 = 0.85, "softPromptConfidenceThreshold", 0.0..=1.0, "Confidence threshold", "Answers below this confidence get the soft prompt's suggestion.";
+    }
+    "Member over the network" {
+        member_url: String = String::new(), "memberUrl", Meaning::Text, "Server", "A server that speaks OpenAI's API writes one more candidate. Your prompts are sent to it; leave this empty and nothing leaves this machine.";
+        member_model: String = String::new(), "memberModel", Meaning::Text, "Model of that server", "The name by which the server knows the model.";
     }
     "API server" {
         server_port: u32 = 9009, "serverPort", 1024..=65535, "Port", "Where `inkling serve` listens on this machine.";

@@ -96,6 +96,9 @@ pub struct Candidate {
     pub continued_chars: u32,
     /// Who wrote it: base, adapter, sampler in words, such as `story` or `story + Warm endings`.
     pub member: String,
+    /// The text was asked of another machine, which has seen the prompt.
+    #[serde(default)]
+    pub left_machine: bool,
     pub finish_reason: FinishReason,
     pub tokens: u32,
     /// 1 is the winner of the vote.
@@ -120,6 +123,10 @@ pub enum NoticeCode {
     ContinuationCut,
     LengthCut,
     AdapterSkipped,
+    /// A server that the person entered was asked.
+    LeavesMachine,
+    /// It did not answer; the others wrote.
+    MemberSkipped,
 }
 
 /// A finished generation.

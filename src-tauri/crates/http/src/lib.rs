@@ -12,7 +12,6 @@
 
 mod admin;
 mod answer;
-mod auto_training;
 mod body;
 mod charts;
 mod client;

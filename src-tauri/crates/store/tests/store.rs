@@ -5,6 +5,8 @@
 
 #[path = "store/adapters.rs"]
 mod adapters;
+#[path = "store/bases.rs"]
+mod bases;
 #[path = "store/changes.rs"]
 mod changes;
 #[path = "store/damage.rs"]

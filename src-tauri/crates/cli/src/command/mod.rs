@@ -2,9 +2,9 @@
 
 mod about;
 mod adapters;
-mod auto_train;
 mod feedback;
 mod jobs;
+mod models;
 mod restore;
 mod runs;
 mod serve;
@@ -46,8 +46,8 @@ pub fn run(args: Args, printer: &Printer) -> Result<ExitCode, ApiError> {
 fn run_in(command: Command, backend: &Backend, printer: &Printer) -> Result<ExitCode, ApiError> {
     let outcome = match command {
         Command::Write(write) => return write::run(write, backend, printer),
-        Command::AutoTrain(session) => return auto_train::run(session, backend, printer),
         Command::Runs { action } => return runs::run(action, backend, printer),
+        Command::Models { action } => return models::run(action, backend, printer),
         Command::Feedback(feedback) => feedback::run(feedback, backend, printer),
         Command::Train(Train::Preference { epochs, vocab_size, lr }) => taste::train(epochs, vocab_size, lr, backend, printer),
         Command::Jobs { action } => jobs::run(action, backend, printer),

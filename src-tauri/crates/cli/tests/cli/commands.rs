@@ -135,8 +135,26 @@ fn the_doctor_reports_a_healthy_installation() {
     let report = home.run("doctor --json").json();
     assert_eq!(report["problems"], json!([]));
     assert_eq!(report["models"][0]["id"], "story");
-    assert_eq!(report["network_allowed"], json!([]), "nothing leaves the machine");
+    let allowed = report["network_allowed"].as_array().expect("a list");
+    assert_eq!(allowed.len(), 1, "no server was entered, so only downloads that are started: {allowed:?}");
+    assert!(allowed[0].as_str().is_some_and(|address| address.contains("downloads that you start")));
     assert!(home.run("doctor").out.contains("No problems found."));
+}
+
+#[test]
+fn models_are_listed_imported_made_the_default_and_removed() {
+    let home = Home::new();
+    let listed = home.run("models --json").json();
+    assert_eq!(listed["models"][0]["id"], "story");
+    assert!(listed["catalogue"].as_array().is_some_and(|entries| entries.len() >= 12));
+    assert!(home.run("models list").out.contains("inkling models pull"));
+    let story = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../assets/models/story");
+    let imported = home.run_words(["models", "import", story, "--name", "Tale", "--in-place", "--json"]).json();
+    assert_eq!((&imported["id"], &imported["kind"], &imported["origin"]), (&json!("tale"), &json!("story"), &json!("import")));
+    assert_eq!(home.run("models default tale --json").json()["defaultBase"], "tale");
+    assert_eq!(home.run("models remove tale --json").json()["files_deleted"], json!(false), "what is used in place stays");
+    assert_eq!(home.run("models remove story").code, 1, "the built-in base stays");
+    assert_eq!(home.run("models pull ../evil").code, 2);
 }
 
 #[test]
@@ -189,19 +207,4 @@ fn the_old_name_of_the_trainer_still_works() {
     let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &error["error"]["code"]), (Some(1), &json!("not_ready")), "it has no data, and exits with 1");
     assert_eq!(home.run("train_soft_prompt --json").error()["code"], "not_ready", "also as a command");
-}
-
-#[test]
-fn auto_train_prints_its_result_and_refuses_unknown_genres() {
-    let home = Home::new();
-    let unknown = home.run("auto-train --genres fantasy,western --num-examples 0 --json");
-    assert_eq!((unknown.code, unknown.error()["detail"].as_array().map(Vec::len)), (2, Some(2)), "every fault at once");
-    let ended = home.run("auto-train --num-examples 2 --genres fantasy,sci_fi --store-in-memory -n 2 --seed 11 --json");
-    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
-    let result = ended.json();
-    assert_eq!((&result["total_requested"], &result["stored_in_memory"], &result["state"]), (&json!(2), &json!(true), &json!("completed")));
-    assert_eq!(result["genre_distribution"].as_object().map(serde_json::Map::len), Some(2));
-    let words = home.run("auto-train --num-examples 2 --genres horror -n 1 --max-tokens 16 --seed 2");
-    assert!(words.code == 0 && words.out.contains("0 of 2 texts were kept"), "texts that are cut off are not kept: {}", words.out);
-    assert!(words.err.contains("not kept:"), "each example is told: {}", words.err);
 }

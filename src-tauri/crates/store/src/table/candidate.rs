@@ -23,6 +23,9 @@ CREATE TABLE candidate (
 CREATE INDEX candidate_of_generation ON candidate (generation_id, rank);
 ";
 
+/// Whether the text was asked of another machine.
+pub(crate) const V3: &str = "ALTER TABLE candidate ADD COLUMN left_machine INTEGER NOT NULL DEFAULT 0";
+
 /// A candidate with what it was written for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredCandidate {
@@ -63,10 +66,11 @@ impl Store {
 
 /// Stores or replaces a row; its generation is there.
 pub(crate) fn put(tx: &Recorder<'_>, generation_id: &GenerationId, candidate: &Candidate) -> Result<()> {
-    let sql = "INSERT INTO candidate (id, generation_id, text, continued_chars, member, finish_reason, tokens, rank, scores)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    let sql = "INSERT INTO candidate (id, generation_id, text, continued_chars, member, finish_reason, tokens, rank, scores, left_machine)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
         ON CONFLICT (id) DO UPDATE SET text = excluded.text, continued_chars = excluded.continued_chars, member = excluded.member,
-            finish_reason = excluded.finish_reason, tokens = excluded.tokens, rank = excluded.rank, scores = excluded.scores
+            finish_reason = excluded.finish_reason, tokens = excluded.tokens, rank = excluded.rank, scores = excluded.scores,
+            left_machine = excluded.left_machine
         WHERE generation_id = excluded.generation_id";
     tx.prepare_cached(sql)?.execute(params![
         candidate.id.0,
@@ -78,6 +82,7 @@ pub(crate) fn put(tx: &Recorder<'_>, generation_id: &GenerationId, candidate: &C
         candidate.tokens,
         candidate.rank,
         Json(&storable(&candidate.scores)),
+        candidate.left_machine,
     ])?;
     Ok(())
 }
@@ -100,6 +105,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Candidate> {
         text: row.get("text")?,
         continued_chars: row.get("continued_chars")?,
         member: row.get("member")?,
+        left_machine: row.get("left_machine")?,
         finish_reason,
         tokens: row.get("tokens")?,
         rank: row.get("rank")?,

@@ -31,6 +31,8 @@ fn writes_the_golden_database() {
     queue_session(&store, "1", 2);
     store.record_attempt(&"auto_1".into(), &attempt(0, Some("ex_1")), Some(&example("ex_1")), 1.5, (50, false)).unwrap();
     store.record_attempt(&"auto_1".into(), &attempt(1, None), None, 1.5, (50, false)).unwrap();
+    store.insert_base(&crate::bases::installed("tiny")).unwrap();
+    crate::bases::queue(&store, "job_9", "org/model").unwrap();
     let target = folder().join(format!("v{SCHEMA_VERSION}.db"));
     assert!(!target.exists(), "a shipped schema is never made again: {}", target.display());
     store.backup_to(&target).unwrap();
@@ -60,6 +62,10 @@ fn every_golden_database_opens_with_everything_in_it() {
             let session = store.auto_train(&"auto_1".into()).unwrap();
             assert_eq!((session.current, session.successful, session.failed), (2, 1, 1));
             assert_eq!(store.examples_to_learn("me").unwrap()[0].text, "The lamp of ex_1 went out.");
+        }
+        if version >= 3 {
+            assert_eq!(store.installed_base(&"tiny".into()).unwrap(), crate::bases::installed("tiny"));
+            assert_eq!(store.pull(&"job_9".into()).unwrap().unwrap().1.model, "org/model");
         }
         assert!(!store.changes_after(0, 100).unwrap().is_empty());
     }

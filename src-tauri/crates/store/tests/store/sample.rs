@@ -30,6 +30,7 @@ pub fn candidate(id: &str, text: &str, rank: u32) -> Candidate {
         text: text.to_owned(),
         continued_chars: 0,
         member: "story".to_owned(),
+        left_machine: false,
         finish_reason: FinishReason::End,
         tokens: 12,
         rank,
