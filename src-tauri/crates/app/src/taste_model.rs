@@ -79,12 +79,13 @@ impl App {
         Ok(Some(model))
     }
 
-    /// Takes up the newest stored version at start; learns anew when it cannot be read or thumbs came after it.
+    /// Takes up the newest stored version at start; learns anew when it cannot be read, is of an older program, or thumbs
+    /// came after it.
     pub(crate) fn load_taste(&self) -> Result<(), ApiError> {
         let store = &self.home().store;
         let stored: Option<TasteModel> = store.newest_taste()?.and_then(|newest| serde_json::from_str(&newest.json).ok());
         match stored {
-            Some(model) if model.counts.thumbs == store.thumbs()?.total() => *lock(&self.taste.model) = Some(Arc::new(model)),
+            Some(model) if model.is_current() && model.counts.thumbs == store.thumbs()?.total() => *lock(&self.taste.model) = Some(Arc::new(model)),
             _ => {
                 self.learn_taste(&TasteTraining::default())?;
             }

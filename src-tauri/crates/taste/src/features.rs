@@ -20,8 +20,9 @@ const fn feature(name: &'static str, more: &'static str, less: Option<&'static s
     StyleFeature { name, more, less }
 }
 
-/// The features, in the order of [`style`].
-pub const STYLE_FEATURES: [StyleFeature; 15] = [
+/// The features, in the order of [`style`]: those that most people would name, then [`DETAILS`] finer ones that taste
+/// believes more slowly.
+pub const STYLE_FEATURES: [StyleFeature; 24] = [
     feature("dialogue", "dialogue", None),
     feature("sentence_length", "long sentences", Some("short sentences")),
     feature("first_person", "first person", Some("third person")),
@@ -37,7 +38,19 @@ pub const STYLE_FEATURES: [StyleFeature; 15] = [
     feature("questions", "questions", None),
     feature("exclamations", "exclamations", None),
     feature("word_length", "long words", Some("simple words")),
+    feature("paragraphs", "many paragraphs", Some("few paragraphs")),
+    feature("sentence_variety", "sentences of changing length", Some("even sentences")),
+    feature("commas", "winding sentences", Some("straight sentences")),
+    feature("she", "stories about women and girls", Some("stories about men and boys")),
+    feature("names", "people called by name", Some("people without names")),
+    feature("spoken_opening", "openings on a spoken line", None),
+    feature("turns", "turns and surprises", Some("an even course")),
+    feature("denials", "what is not", None),
+    feature("rare_words", "uncommon words", Some("common words")),
 ];
+
+/// How many of the features, the last ones, are details.
+pub(crate) const DETAILS: usize = 9;
 
 /// Number of style features.
 pub const STYLE: usize = STYLE_FEATURES.len();
@@ -82,14 +95,16 @@ pub(crate) fn raw(reading: &Reading) -> [f64; STYLE] {
     let mut letters = 0;
     // Where each content word stood last, to see echoes within fifty words.
     let mut seen: WordMap<&str, usize> = WordMap::with_capacity_and_hasher(n / 2, Default::default());
-    let (mut content, mut echoes) = (0, 0);
+    let (mut content, mut echoes, mut rarity) = (0, 0, 0.0);
     for (at, word) in reading.words.iter().enumerate() {
         let text = reading.slice(*word);
         let lists = lexicon::lists(text);
         counts.add(lists, word.spoken);
+        counts.add_small(text);
         letters += text.chars().count();
         if lists & STOP == 0 {
             content += 1;
+            rarity += lexicon::rarity(&lexicon::stem(text));
             if seen.insert(text, at).is_some_and(|before| at - before <= 50) {
                 echoes += 1;
             }
@@ -97,11 +112,13 @@ pub(crate) fn raw(reading: &Reading) -> [f64; STYLE] {
     }
     let per_hundred = |count: usize| if n == 0 { 0.0 } else { (100.0 * count as f64 / n as f64).sqrt() };
     let share = |part: usize, whole: usize| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+    let share_of = |sum: f64, whole: usize| if whole == 0 { 0.0 } else { sum / whole as f64 };
     let sentences = reading.sentences.len();
     let marks = |mark: char| reading.sentences.iter().filter(|sentence| sentence.mark == mark).count();
     let narration = n - counts.spoken;
     [
-        share(counts.spoken, n),
+        // The root: between none and a little lies more than between much and very much.
+        share(counts.spoken, n).sqrt(),
         (1.0 + share(n, sentences)).ln(),
         // Four in a hundred narrated words are plainly first person; more says nothing new.
         (share(counts.first_person, narration) / 0.04).min(1.0),
@@ -117,7 +134,29 @@ pub(crate) fn raw(reading: &Reading) -> [f64; STYLE] {
         share(marks('?'), sentences).sqrt(),
         share(marks('!'), sentences).sqrt(),
         share(letters, n),
+        (1.0 + reading.paragraphs as f64).ln(),
+        sentence_variety(reading),
+        (share(reading.commas, sentences)).sqrt(),
+        (counts.she as f64 - counts.he as f64) / ((counts.she + counts.he) as f64 + 1.0),
+        per_hundred(reading.names),
+        f64::from(reading.words.first().is_some_and(|word| word.spoken)),
+        per_hundred(counts.turns),
+        per_hundred(counts.denials),
+        share_of(rarity, content),
     ]
+}
+
+/// Standard deviation of the logarithms of sentence lengths.
+fn sentence_variety(reading: &Reading) -> f64 {
+    let starts = reading.sentences.iter().map(|sentence| sentence.first);
+    let ends = reading.sentences.iter().skip(1).map(|sentence| sentence.first).chain([reading.words.len()]);
+    let lengths: Vec<f64> = starts.zip(ends).map(|(start, end)| (1.0 + (end - start) as f64).ln()).collect();
+    if lengths.len() < 2 {
+        return 0.0;
+    }
+    let n = lengths.len() as f64;
+    let mean = lengths.iter().sum::<f64>() / n;
+    (lengths.iter().map(|length| (length - mean).powi(2)).sum::<f64>() / n).sqrt()
 }
 
 #[derive(Default)]
@@ -130,9 +169,25 @@ struct Counts {
     warm: usize,
     dark: usize,
     descriptive: usize,
+    she: usize,
+    he: usize,
+    turns: usize,
+    denials: usize,
 }
 
 impl Counts {
+    /// Words that do not name anything, but say how it is told.
+    fn add_small(&mut self, word: &str) {
+        match word {
+            "she" | "her" | "hers" | "herself" => self.she += 1,
+            "he" | "him" | "his" | "himself" => self.he += 1,
+            "but" | "yet" | "however" | "instead" | "suddenly" | "until" | "though" | "although" => self.turns += 1,
+            "no" | "not" | "never" | "nothing" | "nobody" | "none" | "nor" | "neither" | "cannot" | "without" => self.denials += 1,
+            _ if word.ends_with("n't") => self.denials += 1,
+            _ => {}
+        }
+    }
+
     fn add(&mut self, lists: lexicon::Lists, spoken: bool) {
         let has = |list| usize::from(lists & list != 0);
         self.spoken += usize::from(spoken);

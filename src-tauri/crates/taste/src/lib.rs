@@ -9,6 +9,7 @@ mod diversity;
 mod features;
 mod genre;
 mod interval;
+mod kin;
 mod label;
 mod lexicon;
 mod preference;

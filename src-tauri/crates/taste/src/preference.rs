@@ -4,15 +4,17 @@ mod card;
 mod design;
 mod evidence;
 mod solve;
+mod term;
 mod validate;
 
-use crate::features::STYLE_FEATURES;
+use crate::kin;
 use crate::reading::Reading;
-use design::{Design, dense_terms};
+use design::Design;
 use domain::TasteTraining;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
+use term::{Measures, Term};
 
 /// Everything a person has said about texts, oldest first.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,19 +49,23 @@ pub struct Priors {
     pub bias: f64,
     /// The named style features.
     pub style: f64,
-    /// Their squares: a liking for the middle, or for extremes.
+    /// The finer style features; models older than these have none.
+    #[serde(default)]
+    pub detail: f64,
+    /// Squares of the style features: a liking for the middle, or for extremes.
     pub curve: f64,
-    /// Their products: a liking for two together. Left out by default: at 100 thumbs simulated users gained nothing by it.
-    pub together: f64,
     /// Words, each text's vector having length 1.
     pub word: f64,
+    /// Groups of kindred words, for a text that holds one deviation more of one.
+    #[serde(default)]
+    pub kin: f64,
     /// Weight of a pairwise row against a thumb.
     pub pair_weight: f64,
 }
 
 impl Default for Priors {
     fn default() -> Self {
-        Self { bias: 1.0, style: 0.6, curve: 0.1, together: 0.0, word: 1.0, pair_weight: 0.5 }
+        Self { bias: 1.0, style: 0.6, detail: 0.2, curve: 0.1, word: 1.0, kin: 0.1, pair_weight: 0.5 }
     }
 }
 
@@ -101,6 +107,9 @@ pub struct TasteModel {
     pub auc_low: Option<f64>,
     /// Log of how much likelier the newest thumbs are under a taste like this than under none.
     pub evidence: f64,
+    /// The first thumb of the present taste, counted from 0; those before it speak of another and count for little.
+    #[serde(default)]
+    pub since: u32,
     /// Whether there are enough thumbs, `auc_low` beats chance and the evidence speaks for a taste; only then may it vote.
     /// Random thumbs pass in two or three looks of a hundred.
     pub confident: bool,
@@ -124,11 +133,13 @@ pub struct Prediction {
     pub sd: f64,
 }
 
+/// Layout of `preference_model.json`: 2 knows details, groups of kindred words and a change of taste.
+const FORMAT: u32 = 2;
 /// Fewest thumbs, and fewest of either kind, from which a taste can be believed.
 pub const FEWEST_THUMBS: usize = 8;
 pub const FEWEST_OF_EACH: usize = 2;
 /// With fewer thumbs the scales of the priors stay as they are: choosing them would find patterns in luck.
-const FEWEST_TO_CHOOSE: usize = 40;
+const FEWEST_TO_CHOOSE: usize = 16;
 /// A taste must make the newest thumbs e times likelier than none.
 const ENOUGH_EVIDENCE: f64 = 1.0;
 
@@ -150,7 +161,7 @@ impl TasteModel {
         let mut design = Design::new(data, options.max_vocab as usize, priors);
         let weighed = evidence::weigh(data, &design, priors, choose && data.thumbs.len() >= FEWEST_TO_CHOOSE);
         let priors = &weighed.priors;
-        design.set_scales(priors);
+        design.settle(priors, &weighed.chosen, weighed.since);
         let design = &design;
         let steps = options.epochs.clamp(1, 25) as usize * 4;
         let fit = solve::fit(design, |_| true, steps, None);
@@ -160,7 +171,7 @@ impl TasteModel {
         let validated = if enough { validate::cross_validate(data, design, steps, &fit.theta) } else { None };
         let (sd, covariance) = fit.dense_posterior();
         let style = design.terms.iter().zip(&fit.theta).zip(&sd).map(|((name, weight), sd)| Weight {
-            name: name.clone(),
+            name: name.name(),
             weight: rounded(*weight),
             sd: rounded(*sd),
         });
@@ -168,7 +179,7 @@ impl TasteModel {
         let weights = fit.theta[design.dense..].iter().zip(fit.word_sd());
         let words = design.vocabulary.iter().zip(weights).map(|(word, (weight, sd))| (word.clone(), [rounded(*weight), rounded(sd)]));
         Self {
-            format: 1,
+            format: FORMAT,
             version: 1,
             counts: Counts {
                 thumbs: data.thumbs.len() as u32,
@@ -180,12 +191,19 @@ impl TasteModel {
             auc: validated.map(|found| rounded(found.auc)),
             auc_low: validated.map(|found| rounded(found.low)),
             evidence: rounded(weighed.evidence),
+            since: weighed.since as u32,
             confident: validated.is_some_and(|found| found.low > 0.5 && (weighed.evidence > ENOUGH_EVIDENCE || found.beyond_luck)),
             priors: *priors,
             style,
             words: words.collect(),
             covariance,
         }
+    }
+
+    /// Whether this version of the program fitted it. Files of older ones can be read, but measured some traits otherwise:
+    /// fit anew where the thumbs are at hand.
+    pub fn is_current(&self) -> bool {
+        self.format == FORMAT
     }
 
     /// The probability that the person likes `text`, averaged over the posterior by the probit correction
@@ -207,17 +225,14 @@ impl TasteModel {
     /// Style terms in the order of `self.style`, and the words, of a text.
     fn terms_of(&self, text: &str) -> Terms {
         let reading = Reading::new(text);
-        let by_name = dense_terms(&reading, &self.priors);
+        let measures = Measures::new(&reading);
         // A file of another version may know other terms; those that this one cannot measure say nothing.
-        let names = design::term_names(&self.priors);
-        let same = names.len() == self.style.len() && names.iter().zip(&self.style).all(|(name, term)| *name == term.name);
-        let dense = if same {
-            by_name
-        } else {
-            let value = |term: &Weight| names.iter().position(|name| *name == term.name).map_or(0.0, |at| by_name[at]);
-            self.style.iter().map(value).collect()
-        };
-        Terms { dense, words: design::word_vector(&reading).into_iter().collect() }
+        let dense = self.style.iter().map(|term| Term::named(&term.name).map_or(0.0, |term| term.value(&measures))).collect();
+        let mut words: BTreeMap<String, f64> = design::word_vector(&reading).into_iter().collect();
+        if self.priors.kin > 0.0 {
+            words.extend(kin::held(&measures.kin).map(|(group, value)| (kin::key(group), value)));
+        }
+        Terms { dense, words }
     }
 
     fn prediction(&self, terms: &Terms) -> Prediction {
@@ -295,9 +310,4 @@ pub(crate) fn sigmoid(logit: f64) -> f64 {
 /// Six decimals: enough for any use, readable, and short enough that every JSON reader gets the same number back.
 fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
-}
-
-/// The style feature that a term stands for, when it is one and not a product of them.
-fn plain_feature(name: &str) -> Option<&'static crate::features::StyleFeature> {
-    STYLE_FEATURES.iter().find(|feature| feature.name == name)
 }

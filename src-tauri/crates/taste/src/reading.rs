@@ -11,6 +11,11 @@ pub(crate) struct Reading {
     /// The last visible character that is not blank.
     pub last: Option<char>,
     pub has_quotes: bool,
+    /// Blank lines between words, and one more.
+    pub paragraphs: usize,
+    pub commas: usize,
+    /// Words written large inside a sentence, but for "I".
+    pub names: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -40,6 +45,9 @@ impl Reading {
             characters,
             last: plain.chars().rev().find(|c| !c.is_whitespace()),
             has_quotes: false,
+            paragraphs: 0,
+            commas: 0,
+            names: 0,
         };
         reading.split(&plain);
         reading
@@ -77,6 +85,9 @@ impl Reading {
                 continue;
             }
             if let Some(start) = word_start.take() {
+                // Behind a quote a new sentence begins too.
+                let inside = self.words.len() > sentence_start && !plain[..start].ends_with('"');
+                self.names += usize::from(inside && bytes[start].is_ascii_uppercase() && at - start > 1 && bytes[start + 1] != b'\'');
                 self.words.push(Word { start: start as u32, end: at as u32, spoken });
             }
             match c {
@@ -84,9 +95,11 @@ impl Reading {
                     spoken = !spoken;
                     self.has_quotes = true;
                 }
+                ',' => self.commas += 1,
                 '\n' => {
                     blank_lines += 1;
                     if blank_lines == 2 {
+                        self.paragraphs += 1;
                         // A paragraph ends what was being said and written, whether or not its marks were closed.
                         spoken = false;
                         self.close(&mut sentence_start, '\0');
@@ -100,6 +113,7 @@ impl Reading {
             self.words.push(Word { start: start as u32, end: plain.len() as u32, spoken });
         }
         self.close(&mut sentence_start, '\0');
+        self.paragraphs += usize::from(blank_lines < 2 && !self.words.is_empty());
     }
 
     fn close(&mut self, start: &mut usize, mark: char) {

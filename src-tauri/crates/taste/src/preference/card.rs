@@ -1,6 +1,9 @@
 //! What was learned, in plain words.
 
-use super::{FEWEST_OF_EACH, FEWEST_THUMBS, TasteModel, Weight, plain_feature};
+use super::term::Term;
+use super::{FEWEST_OF_EACH, FEWEST_THUMBS, TasteModel, Weight};
+use crate::features::{STYLE_FEATURES, StyleFeature};
+use crate::kin;
 use domain::{TasteCard, TasteSummary};
 
 /// A weight this many posterior deviations from zero is worth saying.
@@ -15,22 +18,20 @@ impl TasteModel {
         let mut dislikes = Vec::new();
         let mut unsure = Vec::new();
         if self.confident {
-            let mut terms: Vec<&Weight> = self.style.iter().filter(|term| plain_feature(&term.name).is_some()).collect();
-            terms.sort_by(|a, b| certainty(b).total_cmp(&certainty(a)));
-            for term in &terms {
-                let Some(feature) = plain_feature(&term.name) else { continue };
-                match (certainty(term) >= SURE, term.weight > 0.0, feature.less) {
-                    (false, ..) => {}
-                    (true, true, _) => likes.push(feature.more.to_owned()),
-                    (true, false, Some(less)) => likes.push(less.to_owned()),
-                    (true, false, None) => dislikes.push(feature.more.to_owned()),
-                }
+            let mut terms: Vec<(&Weight, Term)> = self.style.iter().filter_map(|term| Some((term, Term::named(&term.name)?))).collect();
+            terms.retain(|(_, term)| *term != Term::Bias);
+            terms.sort_by(|a, b| certainty(b.0).total_cmp(&certainty(a.0)));
+            for (weight, term) in terms.iter().filter(|(weight, _)| certainty(weight) >= SURE) {
+                let (liked, said) = in_words(*term, weight.weight > 0.0);
+                if liked { likes.push(said) } else { dislikes.push(said) }
             }
+            let terms: Vec<(&Weight, &StyleFeature)> =
+                terms.into_iter().filter_map(|(weight, term)| Some((weight, plain_feature(term)?))).collect();
             self.add_words(&mut likes, &mut dislikes);
             // The least known first: what the next comparisons would tell.
-            let mut open: Vec<&&Weight> = terms.iter().filter(|term| certainty(term) < UNSURE).collect();
-            open.sort_by(|a, b| b.sd.total_cmp(&a.sd));
-            unsure.extend(open.iter().take(3).filter_map(|term| plain_feature(&term.name)).map(|feature| feature.more.to_owned()));
+            let mut open: Vec<_> = terms.iter().filter(|(weight, _)| certainty(weight) < UNSURE).collect();
+            open.sort_by(|a, b| b.0.sd.total_cmp(&a.0.sd));
+            unsure.extend(open.iter().take(3).map(|(_, feature)| feature.more.to_owned()));
         }
         let sentence = self.sentence(&likes, &dislikes, &unsure);
         TasteCard {
@@ -57,9 +58,13 @@ impl TasteModel {
         words.retain(|(_, _, certainty)| *certainty >= 1.0);
         words.sort_by(|a, b| b.2.total_cmp(&a.2).then_with(|| a.0.cmp(b.0)));
         for (side, sign) in [(likes, 1.0), (dislikes, -1.0)] {
-            side.extend(
-                words.iter().filter(|(_, weight, _)| weight * sign > 0.0).take(3).map(|(word, ..)| format!("\u{201c}{word}\u{201d}")),
-            );
+            for (word, ..) in words.iter().filter(|(_, weight, _)| weight * sign > 0.0).take(3) {
+                // A group of kindred words may be a term of its own too.
+                let said = kin::find(word).map_or_else(|| format!("\u{201c}{word}\u{201d}"), kin::label);
+                if !side.contains(&said) {
+                    side.push(said);
+                }
+            }
         }
     }
 
@@ -99,6 +104,29 @@ impl TasteModel {
             first.make_ascii_uppercase();
         }
         sentence
+    }
+}
+
+/// Whether a weight of this sign says what the person likes, and the words for it.
+fn in_words(term: Term, more: bool) -> (bool, String) {
+    let named = |at: usize| STYLE_FEATURES[at].more;
+    match (term, more) {
+        (Term::Feature(at), false) if STYLE_FEATURES[at].less.is_some() => (true, STYLE_FEATURES[at].less.unwrap_or_default().to_owned()),
+        (Term::Feature(at), _) => (more, named(at).to_owned()),
+        (Term::Square(at), true) => (true, format!("a lot or very little of {}", named(at))),
+        (Term::Square(at), false) => (true, format!("neither much nor little of {}", named(at))),
+        (Term::Product(a, b), true) => (true, format!("{} together with {}, or neither", named(a), named(b))),
+        (Term::Product(a, b), false) => (true, format!("{} or {}, but not both", named(a), named(b))),
+        (Term::Kin(group), _) => (more, kin::label(group)),
+        (Term::Bias, _) => (more, "everything".to_owned()),
+    }
+}
+
+/// The style feature that a term stands for, when it is one and not made of them.
+fn plain_feature(term: Term) -> Option<&'static StyleFeature> {
+    match term {
+        Term::Feature(at) => STYLE_FEATURES.get(at),
+        _ => None,
     }
 }
 

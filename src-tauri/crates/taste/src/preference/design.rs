@@ -1,16 +1,19 @@
 //! From texts and verdicts to the rows of a regression.
 
 use super::solve::dot;
+use super::term::{Measures, Term};
 use super::{Priors, TasteData};
-use crate::features::{self, STYLE, STYLE_FEATURES};
+use crate::kin;
 use crate::lexicon::{STOP, WordMap, lists, rarity, stem};
 use crate::reading::Reading;
 use std::collections::HashMap;
 
 /// Rows `label ~ dense · θ[..dense] + sparse · θ[dense..]`.
 pub(super) struct Design {
-    pub terms: Vec<String>,
+    pub terms: Vec<Term>,
     pub vocabulary: Vec<String>,
+    /// How many of the vocabulary are stems; the rest are groups of kindred words.
+    pub stems: usize,
     /// Number of dense columns: the bias and the style terms.
     pub dense: usize,
     pub rows: Vec<Row>,
@@ -22,6 +25,7 @@ pub(super) struct Design {
 }
 
 pub(super) struct Item {
+    pub measures: Measures,
     pub dense: Vec<f64>,
     pub words: Vec<(u32, f64)>,
 }
@@ -95,28 +99,60 @@ impl Design {
         let mut interner = Interner::default();
         let mut items = Vec::with_capacity(data.thumbs.len() + 2 * data.comparisons.len());
         let comparisons = data.comparisons.iter().flat_map(|one| [&one.better, &one.worse]);
+        let terms = Term::usual(priors);
         for text in data.thumbs.iter().map(|thumb| &thumb.text).chain(comparisons) {
             let reading = Reading::new(text);
-            items.push(Item { dense: dense_terms(&reading, priors), words: interner.vector(&reading) });
+            let measures = Measures::new(&reading);
+            let dense = terms.iter().map(|term| term.value(&measures)).collect();
+            items.push(Item { measures, dense, words: interner.vector(&reading) });
         }
-        let vocabulary = if priors.word > 0.0 { interner.keep(max_vocabulary, &mut items) } else { Vec::new() };
+        let mut vocabulary = if priors.word > 0.0 { interner.keep(max_vocabulary, &mut items) } else { Vec::new() };
         if priors.word <= 0.0 {
             items.iter_mut().for_each(|item| item.words.clear());
         }
-        let terms = term_names(priors);
+        // Groups of kindred words follow the single words.
+        let stems = vocabulary.len();
+        if priors.kin > 0.0 {
+            vocabulary.extend(kin::fine().map(kin::key));
+            let first = kin::fine().start;
+            for item in &mut items {
+                item.words.extend(kin::held(&item.measures.kin).map(|(group, value)| ((stems + group - first) as u32, value)));
+            }
+        }
         let dense = terms.len();
         let rows = rows(data, priors);
         let matrix = Matrix::new(&rows, &items, dense);
-        let mut design = Self { terms, vocabulary, dense, rows, matrix, items, precision: Vec::new() };
-        design.set_scales(priors);
+        let mut design = Self { terms, stems, vocabulary, dense, rows, matrix, items, precision: Vec::new() };
+        design.set_scales(priors, &[]);
         design
     }
 
-    /// Sets the scales of the groups; a group that was left out stays out.
-    pub fn set_scales(&mut self, priors: &Priors) {
+    /// Adds the chosen terms that are not there yet, and lets thumbs from before `since` count for little.
+    pub fn settle(&mut self, priors: &Priors, chosen: &[(Term, f64)], since: usize) {
+        let more: Vec<Term> = chosen.iter().map(|(term, _)| *term).filter(|term| !self.terms.contains(term)).collect();
+        for item in &mut self.items {
+            item.dense.extend(more.iter().map(|term| term.value(&item.measures)));
+        }
+        if !more.is_empty() {
+            self.terms.extend(more);
+            self.dense = self.terms.len();
+            self.matrix = Matrix::new(&self.rows, &self.items, self.dense);
+        }
+        // Comparisons carry no place in time among the thumbs; they keep their weight.
+        let thumbs = |row: &Row| row.item.max(row.other.unwrap_or(0));
+        for row in self.rows.iter_mut().filter(|row| thumbs(row) < since) {
+            row.weight *= BEFORE_A_CHANGE;
+        }
+        self.set_scales(priors, chosen);
+    }
+
+    /// Sets the scales of the groups, and of the terms that have one of their own.
+    fn set_scales(&mut self, priors: &Priors, chosen: &[(Term, f64)]) {
         let precision = |sd: f64| 1.0 / (sd * sd).max(1e-12);
-        self.precision = term_sds(priors).into_iter().map(precision).collect();
-        self.precision.resize(self.dense + self.vocabulary.len(), precision(priors.word));
+        let own = |term: &Term| chosen.iter().find(|(known, _)| known == term).map_or(term.scale(priors), |(_, sd)| *sd);
+        self.precision = self.terms.iter().map(|term| precision(own(term))).collect();
+        self.precision.resize(self.dense + self.stems, precision(priors.word));
+        self.precision.resize(self.dense + self.vocabulary.len(), precision(priors.kin));
     }
 
     pub fn parameters(&self) -> usize {
@@ -138,6 +174,9 @@ fn merged_difference<'v>(a: &'v [(u32, f64)], b: &'v [(u32, f64)]) -> impl Itera
         (None, _) => b.next().map(|(column, y)| (column, -y)),
     })
 }
+
+/// What a thumb still counts for once the taste has changed since.
+const BEFORE_A_CHANGE: f64 = 0.05;
 
 /// Generations whose texts are compared, the newest: with more thumbs than these have, pairs add time and nothing else.
 const MOST_PAIRED: usize = 500;
@@ -169,49 +208,6 @@ fn rows(data: &TasteData, priors: &Priors) -> Vec<Row> {
     }
     rows.retain(|row| row.weight > 0.0);
     rows
-}
-
-/// Names of the dense terms: "bias", the style features, "x²", "x × y".
-pub(super) fn term_names(priors: &Priors) -> Vec<String> {
-    let mut names = vec!["bias".to_owned()];
-    names.extend(STYLE_FEATURES.iter().map(|feature| feature.name.to_owned()));
-    if priors.curve > 0.0 {
-        names.extend(STYLE_FEATURES.iter().map(|feature| format!("{}²", feature.name)));
-    }
-    if priors.together > 0.0 {
-        names.extend(pairs().map(|(a, b)| format!("{} × {}", STYLE_FEATURES[a].name, STYLE_FEATURES[b].name)));
-    }
-    names
-}
-
-fn term_sds(priors: &Priors) -> Vec<f64> {
-    let mut sds = vec![priors.bias];
-    sds.extend([priors.style; STYLE]);
-    if priors.curve > 0.0 {
-        sds.extend([priors.curve; STYLE]);
-    }
-    if priors.together > 0.0 {
-        sds.extend(pairs().map(|_| priors.together));
-    }
-    sds
-}
-
-pub(super) fn dense_terms(reading: &Reading, priors: &Priors) -> Vec<f64> {
-    let style = features::standardised(features::raw(reading));
-    let mut terms = vec![1.0];
-    terms.extend(style);
-    if priors.curve > 0.0 {
-        // Centred and scaled like the features themselves; the square of a far outlier must not outshout the rest.
-        terms.extend(style.map(|z| ((z * z - 1.0) / std::f64::consts::SQRT_2).min(3.0)));
-    }
-    if priors.together > 0.0 {
-        terms.extend(pairs().map(|(a, b)| (style[a] * style[b]).clamp(-3.0, 3.0)));
-    }
-    terms
-}
-
-fn pairs() -> impl Iterator<Item = (usize, usize)> {
-    (0..STYLE).flat_map(|a| (a + 1..STYLE).map(move |b| (a, b)))
 }
 
 /// The content stems of a text, each once, weighted by rarity; the vector has length 1.

@@ -27,9 +27,9 @@ fn learned(users: &[User], n: usize, seeds: u64) -> Vec<(f64, f64)> {
 
 #[test]
 fn tastes_that_features_express_are_learned_from_few_thumbs() {
-    // The floors stand a little below what 8 seeds reached; LEARNING.md asks 0.70 / 0.78 / 0.85 of the mean.
-    for (n, floor) in [(25, 0.74), (50, 0.80), (100, 0.84)] {
-        let reached = mean(learned(&FEATURE_USERS, n, 8).into_iter().map(|user| user.0));
+    // The floors stand a little below what 5 seeds reached; LEARNING.md asks 0.70 / 0.78 / 0.85 of the mean.
+    for (n, floor) in [(25, 0.75), (50, 0.82), (100, 0.85)] {
+        let reached = mean(learned(&FEATURE_USERS, n, 5).into_iter().map(|user| user.0));
         println!("{n:4} thumbs, mean of users with features: {reached:.3}");
         assert!(reached >= floor, "{n} thumbs reached {reached:.3}");
     }
@@ -37,8 +37,8 @@ fn tastes_that_features_express_are_learned_from_few_thumbs() {
 
 #[test]
 fn tastes_without_a_feature_of_their_own_are_learned_more_slowly() {
-    for (n, floor) in [(25, 0.59), (50, 0.63), (100, 0.65)] {
-        let reached = mean(learned(&OTHER_USERS, n, 8).into_iter().map(|user| user.0));
+    for (n, floor) in [(25, 0.60), (50, 0.69), (100, 0.80)] {
+        let reached = mean(learned(&OTHER_USERS, n, 5).into_iter().map(|user| user.0));
         println!("{n:4} thumbs, mean of users without: {reached:.3}");
         assert!(reached >= floor, "{n} thumbs reached {reached:.3}");
     }
@@ -154,6 +154,39 @@ fn a_model_read_back_predicts_exactly_the_same() {
 }
 
 #[test]
+fn a_model_of_an_older_program_can_be_read_but_is_to_be_fitted_anew() {
+    let model = fit(&thumbs(&FEATURE_USERS[0].likes(), 60, 0.1, 1).0);
+    assert!(model.is_current());
+    // The first layout knew neither details nor kin, nor that a taste can change.
+    let mut old = serde_json::to_value(&model).expect("plain data");
+    old["format"] = 1.into();
+    old.as_object_mut().expect("an object").remove("since");
+    for newer in ["detail", "kin"] {
+        old["priors"].as_object_mut().expect("an object").remove(newer);
+    }
+    old["priors"]["together"] = 0.0.into();
+    let old: TasteModel = serde_json::from_value(old).expect("it is still readable");
+    assert!(!old.is_current());
+    assert!(old.predict(&STORIES[0].text).probability.is_finite());
+}
+
+#[test]
+fn a_taste_that_turns_round_is_followed() {
+    let likes = FEATURE_USERS[0].likes();
+    let turned: Vec<bool> = likes.iter().map(|liked| !liked).collect();
+    let (mut data, _) = thumbs(&likes, 50, 0.1, 6);
+    let (after, heldout) = thumbs(&turned, 90, 0.1, 6);
+    data.thumbs.extend(after.thumbs.into_iter().skip(50));
+    let model = fit(&data);
+    assert!(model.since >= 40, "the old thumbs count for little from {} on", model.since);
+    let scores: Vec<f64> = heldout.iter().map(|at| model.predict(&STORIES[*at].text).logit).collect();
+    let liked: Vec<bool> = heldout.iter().map(|at| turned[*at]).collect();
+    assert!(auc(&scores, &liked).expect("both verdicts") > 0.6, "40 thumbs after the turn");
+    let (steady, _) = thumbs(&likes, 90, 0.1, 6);
+    assert_eq!(fit(&steady).since, 0, "a steady taste has not changed");
+}
+
+#[test]
 fn edits_teach_which_way_to_go() {
     // Somebody who shortens every sentence, never thumbing anything.
     let edit = |(at, story): (usize, &crate::stories::Story)| Comparison {
@@ -163,8 +196,11 @@ fn edits_teach_which_way_to_go() {
     };
     let data = TasteData { thumbs: Vec::new(), comparisons: STORIES.iter().take(40).enumerate().map(edit).collect() };
     let model = fit(&data);
-    let term = model.style.iter().find(|term| term.name == "sentence_length").expect("a named term");
-    assert!(term.weight < -2.0 * term.sd, "shorter is better: {term:?}");
+    // Splitting at commas says both at once; which of the two it is cannot be known.
+    let term = |name: &str| model.style.iter().find(|term| term.name == name).expect("a named term");
+    let less = |name: &str| term(name).weight < -2.0 * term(name).sd;
+    assert!(less("sentence_length") || less("commas"), "shorter is better: {:?} {:?}", term("sentence_length"), term("commas"));
+    assert!(term("sentence_length").weight < 0.0);
     let long = "The wind that came down from the hills in the evening carried the smell of the old orchard over the wall.";
     assert!(model.predict("The wind came down. It was evening. It smelled of apples.").logit > model.predict(long).logit);
 }

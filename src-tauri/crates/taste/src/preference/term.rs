@@ -1,0 +1,96 @@
+//! What a dense column of the regression measures.
+
+use super::Priors;
+use crate::features::{self, DETAILS, STYLE, STYLE_FEATURES};
+use crate::kin;
+use crate::reading::Reading;
+
+/// A dense term of the regression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Term {
+    Bias,
+    Feature(usize),
+    /// A liking for the middle, or for extremes.
+    Square(usize),
+    /// A liking for two together.
+    Product(usize, usize),
+    /// A group of kindred words.
+    Kin(usize),
+}
+
+/// What is measured of a text, from which every term is worked out.
+pub(super) struct Measures {
+    pub style: [f64; STYLE],
+    pub kin: Vec<f64>,
+}
+
+impl Measures {
+    pub fn new(reading: &Reading) -> Self {
+        Self { style: features::standardised(features::raw(reading)), kin: kin::kin(reading) }
+    }
+}
+
+impl Term {
+    /// The terms that are there before any is chosen.
+    pub fn usual(priors: &Priors) -> Vec<Self> {
+        let mut terms = vec![Self::Bias];
+        terms.extend((0..STYLE - DETAILS).map(Self::Feature));
+        if priors.detail > 0.0 {
+            terms.extend((STYLE - DETAILS..STYLE).map(Self::Feature));
+        }
+        if priors.curve > 0.0 {
+            terms.extend((0..STYLE - DETAILS).map(Self::Square));
+        }
+        terms
+    }
+
+    /// Its standard deviation a priori, before it is chosen.
+    pub fn scale(self, priors: &Priors) -> f64 {
+        match self {
+            Self::Bias => priors.bias,
+            Self::Feature(at) if at < STYLE - DETAILS => priors.style,
+            Self::Feature(_) => priors.detail,
+            Self::Square(_) => priors.curve,
+            Self::Product(..) | Self::Kin(_) => 0.0,
+        }
+    }
+
+    /// Its key in `preference_model.json`: "bias", a style feature, "x²", "x × y", "words a b c".
+    pub fn name(self) -> String {
+        let feature = |at: usize| STYLE_FEATURES[at].name;
+        match self {
+            Self::Bias => "bias".to_owned(),
+            Self::Feature(at) => feature(at).to_owned(),
+            Self::Square(at) => format!("{}²", feature(at)),
+            Self::Product(a, b) => format!("{} × {}", feature(a), feature(b)),
+            Self::Kin(group) => kin::key(group),
+        }
+    }
+
+    /// The term of this name; `None` when a file of another version knows one that this version cannot measure.
+    pub fn named(name: &str) -> Option<Self> {
+        let feature = |name: &str| STYLE_FEATURES.iter().position(|feature| feature.name == name);
+        if name == "bias" {
+            return Some(Self::Bias);
+        }
+        if let Some(base) = name.strip_suffix('²') {
+            return feature(base).map(Self::Square);
+        }
+        if let Some((a, b)) = name.split_once(" × ") {
+            return Some(Self::Product(feature(a)?, feature(b)?));
+        }
+        feature(name).map(Self::Feature).or_else(|| kin::find(name).map(Self::Kin))
+    }
+
+    /// About zero on average and one deviation wide over ordinary stories, never far out: one outlier must not outshout the rest.
+    pub fn value(self, measures: &Measures) -> f64 {
+        let style = &measures.style;
+        match self {
+            Self::Bias => 1.0,
+            Self::Feature(at) => style[at],
+            Self::Square(at) => ((style[at] * style[at] - 1.0) / std::f64::consts::SQRT_2).min(3.0),
+            Self::Product(a, b) => (style[a] * style[b]).clamp(-3.0, 3.0),
+            Self::Kin(group) => measures.kin[group],
+        }
+    }
+}
