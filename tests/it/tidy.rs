@@ -20,6 +20,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("http", &["app", "domain"]),
     ("cli", &["app", "domain", "http"]),
     ("desktop", &["app", "domain", "http"]),
+    ("eval", &["app", "domain", "model", "taste", "training"]),
     ("tests", &[]),
 ];
 

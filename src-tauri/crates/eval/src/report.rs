@@ -1,0 +1,151 @@
+//! The report: markdown tables with targets beside figures.
+
+use crate::estimate::Estimate;
+use crate::gate::{GateResult, Sabotage};
+use crate::oracle::Kind;
+use crate::taste_runs::{AFTER, SINCE_TURN, TURN, UserResult, mean, over_users};
+use crate::tuned::TunedResult;
+use std::fmt::Write;
+
+const E1_TARGETS: [f64; 3] = [0.70, 0.78, 0.85];
+const E2_TARGETS: [f64; 3] = [0.65, 0.72, 0.80];
+
+/// E1, E2, E6 and E8 of one set of users.
+pub fn taste(title: &str, results: &[UserResult], seeds: u64) -> String {
+    let mut text = format!("## {title}\n\n{} users, {seeds} seeds each; intervals are 95%, bootstrapped over users.\n\n", results.len());
+    text.push_str("| experiment | figure | target | reached |\n|---|---|---|---|\n");
+    let mut row = |what: &str, figure: String, target: String, reached: bool| {
+        let _ = writeln!(text, "| {what} | {figure} | {target} | {} |", if reached { "yes" } else { "**no**" });
+    };
+    for (at, n) in AFTER.into_iter().enumerate() {
+        let (estimate, _) = over_users(results, |result| mean(&result.auc[at]));
+        row(&format!("E1 AUC, {n} thumbs"), estimate.to_string(), format!("≥ {:.2}", E1_TARGETS[at]), estimate.mean >= E1_TARGETS[at]);
+    }
+    let (_, worst) = over_users(results, |result| mean(&result.auc[2]));
+    row("E1 worst learnable user, 100 thumbs", format!("{worst:.3}"), "≥ 0.65".to_owned(), worst >= 0.65);
+    let (calibration, _) = over_users(results, |result| result.calibration);
+    row("E1 calibration error", calibration.to_string(), "≤ 0.10".to_owned(), calibration.mean <= 0.10);
+    for (at, n) in AFTER.into_iter().enumerate() {
+        let (estimate, _) = over_users(results, |result| mean(&result.wins[at]));
+        row(
+            &format!("E2 best of 8, {n} thumbs"),
+            estimate.to_string(),
+            format!("≥ {:.2}", E2_TARGETS[at]),
+            estimate.mean >= E2_TARGETS[at],
+        );
+    }
+    for result in results.iter().filter(|result| result.user.kind == Kind::Random) {
+        let auc = Estimate::bootstrap(&result.auc[2]);
+        row("E6 random user, AUC at 100", auc.to_string(), "0.42–0.58".to_owned(), (0.42..=0.58).contains(&auc.mean));
+        let believed: usize = result.confident.iter().sum();
+        let looks = result.confident.len() * seeds as usize;
+        row("E6 random user believed", format!("{believed} of {looks} looks"), "none".to_owned(), believed == 0);
+    }
+    for result in results.iter().filter(|result| result.user.kind == Kind::Changing) {
+        for (at, since) in SINCE_TURN.into_iter().enumerate() {
+            let auc = Estimate::bootstrap(&result.since_turn[at]);
+            let what = format!("E8 \"{}\", {since} thumbs after the turn at {TURN}", result.user.name);
+            row(&what, auc.to_string(), if since == 40 { "≥ 0.60".to_owned() } else { "–".to_owned() }, since != 40 || auc.mean >= 0.60);
+        }
+    }
+    text.push_str("\nEvery user (mean over seeds; *featured*: taste has a feature near the trait):\n\n");
+    text.push_str(
+        "| user | kind | AUC 25 | 50 | 100 (interval over seeds) | best of 8: 25 | 50 | 100 | ceiling | believed at 100 | calibration |\n",
+    );
+    text.push_str("|---|---|---|---|---|---|---|---|---|---|---|\n");
+    for result in results {
+        let [a, b, c] = &result.auc;
+        let [u, v, w] = &result.wins;
+        let kind = match result.user.kind {
+            Kind::Featured => "featured",
+            Kind::Unfeatured => "unfeatured",
+            Kind::Changing => "changing (before the turn)",
+            Kind::Random => "random",
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {kind} | {:.3} | {:.3} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {} of {seeds} | {:.3} |",
+            result.user.name,
+            mean(a),
+            mean(b),
+            Estimate::bootstrap(c),
+            mean(u),
+            mean(v),
+            mean(w),
+            result.ceiling,
+            result.confident[2],
+            result.calibration
+        );
+    }
+    text.push('\n');
+    text
+}
+
+/// E3, E4 and E5.
+pub fn tuned(results: &[TunedResult]) -> String {
+    let mut text = String::from("## Tuned weights: one sample with the adapter against one of the plain base\n\n");
+    text.push_str(
+        "After 100 thumbs. E3: share won, by the oracle (targets: best ≥ 0.65, LoRA or DoRA with DPO or KTO ≥ 0.60, soft prompt\n",
+    );
+    text.push_str(
+        "≥ 0.55). E4: perplexity of probe stories (≤ 1.05) and repeated 4-grams (≤ 1.2). E5: distinct-2 (≥ 0.90), self-BLEU (≤ +0.05)\n",
+    );
+    text.push_str("and compression ratio (≤ 1.10), each against the plain base.\n\n");
+    text.push_str("| user | method | E3 won (Wilson 95%) | seconds | updates | perplexity × | repetition × | distinct-2 × | self-BLEU | compression × |\n");
+    text.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
+    for result in results {
+        let _ = writeln!(text, "{}", tuned_row(result));
+    }
+    text.push('\n');
+    text
+}
+
+pub fn tuned_row(result: &TunedResult) -> String {
+    format!(
+        "| {} | {} | {} | {:.0} | {} | {:.3} | {:.2} | {:.3} | {:+.3} | {:.3} |",
+        result.user,
+        result.method.name(),
+        result.wins,
+        result.seconds,
+        result.steps,
+        result.perplexity,
+        result.repetition,
+        result.distinct,
+        result.self_bleu,
+        result.compression
+    )
+}
+
+/// E7.
+pub fn gate(results: &[GateResult]) -> String {
+    let of = |spoilt: bool| results.iter().filter(move |result| (result.sabotage != Sabotage::None) == spoilt);
+    let caught = of(true).filter(|result| !result.promoted).count();
+    let promoted = of(false).filter(|result| result.promoted).count();
+    let slowest = results.iter().map(|result| result.rollback_seconds).fold(0.0, f64::max);
+    let same = results.iter().filter(|result| result.same_text).count();
+    let mut text = String::from("## E7: sabotaged updates and taking back\n\n");
+    let _ = writeln!(
+        text,
+        "{caught} of {} sabotaged updates were held back (target: all); {promoted} of {} sound ones were promoted. Slowest rollback\n{slowest:.2} s \
+         (target ≤ 5 s); after it {same} of {} wrote byte for byte what was written before.\n",
+        of(true).count(),
+        of(false).count(),
+        results.len()
+    );
+    text.push_str("| update | promoted | why | rollback, s | same text after |\n|---|---|---|---|---|\n");
+    for result in results {
+        let _ = writeln!(text, "{}", gate_row(result));
+    }
+    text.push('\n');
+    text
+}
+
+pub fn gate_row(result: &GateResult) -> String {
+    let kind = match result.sabotage {
+        Sabotage::None => "sound",
+        Sabotage::Rate => "learning rate × 100",
+        Sabotage::Labels => "flipped labels",
+        Sabotage::Garbage => "garbage text",
+    };
+    format!("| {kind} | {} | {} | {:.2} | {} |", result.promoted, result.reason, result.rollback_seconds, result.same_text)
+}

@@ -1,0 +1,289 @@
+//! E3–E5: real adapters trained on simulated thumbs, one sample each, judged by the oracle.
+
+use crate::estimate::Estimate;
+use crate::oracle::{Seen, User};
+use crate::pool::{LENGTH, sampler};
+use crate::text_figures::{compression_ratio, distinct_2, repeated_4_grams, self_bleu};
+use crate::thumbs::Judge;
+use crate::{EvalError, Pool, Prompt, Random};
+use model::{Adapters, DenseWeights, Generate, LanguageModel, LoadOptions, MemberSpec, StoryFormat, WeightedLora};
+use serde::Deserialize;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+use taste::TasteData;
+use training::{
+    Control, Dataset, Example, Judgement, Judgements, LoraConfig, Observer, Outcome, SoftPromptConfig, TrainableLlama, lora,
+    lora_from_judgements, soft_prompt, soft_prompt_from_judgements,
+};
+
+/// A way to tune.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    LoraKto,
+    LoraDpo,
+    LoraSft,
+    SoftPromptSft,
+    SoftPromptKto,
+    SoftPromptDpo,
+    DoraKto,
+    DoraDpo,
+    DoraSft,
+}
+
+impl Method {
+    /// The app's own choice first.
+    pub const ALL: [Self; 9] = [
+        Self::LoraKto,
+        Self::LoraDpo,
+        Self::LoraSft,
+        Self::SoftPromptSft,
+        Self::SoftPromptKto,
+        Self::SoftPromptDpo,
+        Self::DoraKto,
+        Self::DoraDpo,
+        Self::DoraSft,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SoftPromptSft => "soft prompt, SFT",
+            Self::SoftPromptKto => "soft prompt, KTO",
+            Self::SoftPromptDpo => "soft prompt, DPO",
+            Self::LoraSft => "LoRA, SFT",
+            Self::LoraDpo => "LoRA, DPO",
+            Self::LoraKto => "LoRA, KTO",
+            Self::DoraSft => "DoRA, SFT",
+            Self::DoraDpo => "DoRA, DPO",
+            Self::DoraKto => "DoRA, KTO",
+        }
+    }
+
+    fn is_dora(self) -> bool {
+        matches!(self, Self::DoraSft | Self::DoraDpo | Self::DoraKto)
+    }
+
+    fn is_soft_prompt(self) -> bool {
+        matches!(self, Self::SoftPromptSft | Self::SoftPromptKto | Self::SoftPromptDpo)
+    }
+
+    /// What it learns from besides liked texts.
+    fn judgements(self, lessons: &Lessons) -> Option<&Judgements> {
+        match self {
+            Self::LoraKto | Self::DoraKto | Self::SoftPromptKto => Some(&lessons.singles),
+            Self::LoraDpo | Self::DoraDpo | Self::SoftPromptDpo => Some(&lessons.pairs),
+            Self::LoraSft | Self::DoraSft | Self::SoftPromptSft => None,
+        }
+    }
+}
+
+/// Thumbs that are learned from, and samples of each side for every held-out prompt.
+const THUMBS: usize = 100;
+const SAMPLES: usize = 2;
+
+/// DPO and KTO learn at this share of the rate, as in the app.
+const JUDGED_RATE: f64 = 0.3;
+
+/// One learning prompt of so many only tells training when to stop.
+const MEASURED_EVERY: usize = 5;
+
+/// Language of real stories, for perplexity.
+const PROBES: &str = include_str!("../../../../assets/probes/stories.jsonl");
+
+/// What one adapter reached.
+#[derive(Debug, Clone)]
+pub struct TunedResult {
+    pub user: &'static str,
+    pub method: Method,
+    /// E3: one sample with the adapter against one of the plain base.
+    pub wins: Estimate,
+    pub seconds: f64,
+    pub steps: u32,
+    /// E4: perplexity and repeated 4-grams with the adapter over without.
+    pub perplexity: f64,
+    pub repetition: f64,
+    /// E5: distinct-2 and compression ratio with over without, and the difference in self-BLEU.
+    pub distinct: f64,
+    pub self_bleu: f64,
+    pub compression: f64,
+}
+
+/// The base in both forms.
+pub struct Bases {
+    dense: TrainableLlama,
+    writer: LanguageModel,
+}
+
+impl Bases {
+    /// # Errors
+    /// What reading the base reports.
+    pub fn load(folder: &Path) -> Result<Self, EvalError> {
+        Ok(Self { dense: TrainableLlama::new(DenseWeights::load(folder)?)?, writer: LanguageModel::load(folder, &LoadOptions::new(2))? })
+    }
+}
+
+/// What training is given: texts of learning prompts only.
+pub struct Lessons {
+    pub examples: Dataset,
+    pub singles: Judgements,
+    pub pairs: Judgements,
+    /// Prompts of all of them.
+    pub prompts: Vec<String>,
+}
+
+/// Turns thumbs into what SFT, KTO and DPO learn from.
+pub fn lessons(pool: &Pool, data: &TasteData, writer: &LanguageModel) -> Lessons {
+    let tokenizer = writer.tokenizer();
+    let example = |prompt: &Prompt, text: &str| {
+        let mut answer = tokenizer.encode(&StoryFormat::plain(text));
+        // A text that was cut off at the length limit must not teach to stop there.
+        if text.ends_with(['.', '!', '?', '"', '”'])
+            && let Some(end) = tokenizer.special(StoryFormat::END)
+        {
+            answer.push(end);
+        }
+        let prompt = tokenizer.encode(&StoryFormat::prompt_text(&prompt.genres, prompt.style, &prompt.text));
+        Example { prompt, answer, weight: 1.0 }
+    };
+    let mut lessons =
+        Lessons { examples: Dataset::default(), singles: Judgements::default(), pairs: Judgements::default(), prompts: Vec::new() };
+    for (at, thumb) in data.thumbs.iter().enumerate() {
+        let entry = |generation: &str| generation.split('-').next().and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
+        let number = entry(&thumb.generation);
+        let prompt = &pool.entries[number].prompt;
+        lessons.prompts.push(prompt.text.clone());
+        let measured = number.is_multiple_of(MEASURED_EVERY);
+        let text = example(prompt, &thumb.text);
+        if thumb.liked {
+            let rivals = data.thumbs.iter().filter(|other| !other.liked && other.generation == thumb.generation);
+            for rival in rivals {
+                let pair = Judgement::Pair { chosen: text.clone(), rejected: example(prompt, &rival.text) };
+                if measured { lessons.pairs.heldout.push(pair) } else { lessons.pairs.train.push(pair) }
+            }
+            if measured { lessons.examples.heldout.push(text.clone()) } else { lessons.examples.train.push(text.clone()) }
+        }
+        let single = Judgement::Single { text, liked: data.thumbs[at].liked };
+        if measured { lessons.singles.heldout.push(single) } else { lessons.singles.train.push(single) }
+    }
+    lessons
+}
+
+/// Trains one user's adapter and measures it.
+///
+/// # Errors
+/// What training, the base or the disk reports.
+pub fn run(bases: &Bases, pool: &Pool, user: &User, method: Method, steps: u32, seed: u64) -> Result<TunedResult, EvalError> {
+    let judge = Judge::new(user, pool);
+    let lessons = lessons(pool, &judge.thumbs(THUMBS, usize::MAX, seed), &bases.writer);
+    let began = Instant::now();
+    let (adapters, steps) = train(bases, &lessons, method, steps, seed)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let plain = Adapters::default();
+    let (mut new_texts, mut old_texts, mut wins) = (Vec::new(), Vec::new(), 0.0);
+    for entry in &judge.held_out {
+        let prompt = &pool.entries[*entry].prompt;
+        let (new, old) = (samples(bases, prompt, &adapters, 2 * *entry as u64)?, samples(bases, prompt, &plain, 2 * *entry as u64 + 1)?);
+        for (new, old) in new.iter().zip(&old) {
+            let (new, old) = ((user.trait_of)(&Seen::new(new)), (user.trait_of)(&Seen::new(old)));
+            wins += if new == old { 0.5 } else { f64::from(u8::from(new > old)) };
+        }
+        new_texts.extend(new);
+        old_texts.extend(old);
+    }
+    let ratio = |figure: fn(&[String]) -> f64| figure(&new_texts) / figure(&old_texts).max(1e-9);
+    Ok(TunedResult {
+        user: user.name,
+        method,
+        wins: Estimate::rate(wins, new_texts.len() as f64),
+        seconds,
+        steps,
+        perplexity: perplexity_ratio(bases, &adapters)?,
+        repetition: ratio(repeated_4_grams),
+        distinct: ratio(distinct_2),
+        self_bleu: self_bleu(&new_texts) - self_bleu(&old_texts),
+        compression: ratio(compression_ratio),
+    })
+}
+
+fn train(bases: &Bases, lessons: &Lessons, method: Method, steps: u32, seed: u64) -> Result<(Adapters, u32), EvalError> {
+    let folder = tempfile::tempdir().map_err(EvalError::file(&std::env::temp_dir()))?;
+    let (control, mut quiet) = (Control::default(), Quiet);
+    let mut adapters = Adapters::default();
+    let judgements = method.judgements(lessons);
+    let slower = if judgements.is_some() { JUDGED_RATE } else { 1.0 };
+    if method.is_soft_prompt() {
+        let mut config = SoftPromptConfig::default();
+        (config.run.steps, config.run.seed, config.run.learning_rate) = (steps, seed, config.run.learning_rate * slower);
+        let outcome = match judgements {
+            None => soft_prompt(&bases.dense, &lessons.examples, &config, folder.path(), false, &control, &mut quiet)?,
+            Some(judged) => soft_prompt_from_judgements(&bases.dense, judged, &config, folder.path(), false, &control, &mut quiet)?,
+        };
+        let trained = finished(outcome)?;
+        adapters.soft_prompt = Some(Arc::new(trained.adapter));
+        return Ok((adapters, trained.steps));
+    }
+    let mut config = LoraConfig::default();
+    (config.run.steps, config.run.seed, config.run.learning_rate) = (steps, seed, config.run.learning_rate * slower);
+    config.shape.dora = method.is_dora();
+    let outcome = match judgements {
+        None => lora(&bases.dense, &lessons.examples, &config, folder.path(), false, &control, &mut quiet)?,
+        Some(judged) => lora_from_judgements(&bases.dense, judged, &config, folder.path(), false, &control, &mut quiet)?,
+    };
+    let trained = finished(outcome)?;
+    adapters.lora = Some(WeightedLora { lora: Arc::new(trained.adapter), strength: 1.0 });
+    Ok((adapters, trained.steps))
+}
+
+fn finished<T>(outcome: Outcome<T>) -> Result<T, EvalError> {
+    match outcome {
+        Outcome::Finished(trained) => Ok(trained),
+        _ => Err(EvalError::Usage("the training was stopped".to_owned())),
+    }
+}
+
+/// Nobody watches.
+struct Quiet;
+
+impl Observer for Quiet {
+    fn phase(&mut self, _: domain::Phase) {}
+    fn metric(&mut self, _: domain::Metric) {}
+    fn checkpoint(&mut self, _: u32, _: &Path) {}
+}
+
+fn samples(bases: &Bases, prompt: &Prompt, adapters: &Adapters, seed: u64) -> Result<Vec<String>, EvalError> {
+    let mut random = Random::for_purpose("samples", seed);
+    let tokenizer = bases.writer.tokenizer();
+    let request = Generate {
+        prompt: tokenizer.encode(&StoryFormat::prompt_text(&prompt.genres, prompt.style, &prompt.text)),
+        members: (0..SAMPLES).map(|_| MemberSpec::with(sampler(random.draw()), adapters.clone())).collect(),
+        max_tokens: LENGTH,
+        stop: StoryFormat::stop(tokenizer),
+    };
+    let written = bases.writer.generate(&request, &AtomicBool::new(false), &mut |_| {})?;
+    Ok(written.into_iter().map(|one| one.text.trim().to_owned()).collect())
+}
+
+/// Perplexity of the probe stories with the adapter over without.
+fn perplexity_ratio(bases: &Bases, adapters: &Adapters) -> Result<f64, EvalError> {
+    #[derive(Deserialize)]
+    struct Probe {
+        prompt: String,
+        genres: domain::GenreMix,
+        style: Option<domain::Style>,
+        text: String,
+    }
+    let tokenizer = bases.writer.tokenizer();
+    let (mut gap, mut tokens) = (0.0, 0);
+    for line in PROBES.lines() {
+        let probe: Probe = serde_json::from_str(line).map_err(|error| EvalError::Pool(format!("probe stories: {error}")))?;
+        let prefix = tokenizer.encode(&StoryFormat::prompt_text(&probe.genres, probe.style, &probe.prompt));
+        let story = tokenizer.encode(&StoryFormat::plain(&probe.text));
+        let sum = |adapters: &Adapters| -> Result<f64, EvalError> {
+            Ok(bases.writer.score_with(adapters, &prefix, &story)?.iter().map(|value| f64::from(*value)).sum())
+        };
+        gap += sum(&Adapters::default())? - sum(adapters)?;
+        tokens += story.len();
+    }
+    Ok((gap / tokens.max(1) as f64).exp())
+}
