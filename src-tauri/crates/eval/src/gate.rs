@@ -118,6 +118,7 @@ fn update(app: &Arc<App>, pool: &Pool, sabotage: Sabotage, seed: u32) -> Result<
         base: None,
         objective,
         hyperparameters,
+        dataset: None,
         triggered_by: Some("experiment".to_owned()),
     })?;
     let which = RunRef { run_id: queued.run_id.clone() };
