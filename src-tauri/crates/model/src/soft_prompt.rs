@@ -3,6 +3,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::files::{read_capped, write_atomic};
 use crate::{LlamaConfig, ModelError};
+use half::f16;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -31,13 +32,43 @@ impl SoftPrompt {
     /// # Errors
     /// `Io`, or `InvalidRequest` when the vectors do not have the size that `tokens` and `hidden` claim.
     pub fn save(&self, dir: &Path, config: &LlamaConfig, base: &str) -> Result<(), ModelError> {
+        let bytes: Vec<u8> = self.vectors.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.write(dir, config, base, Dtype::F32, &bytes)
+    }
+
+    /// [`SoftPrompt::save`] in f16: half the size, for prompts that are shipped. PEFT reads it as well.
+    ///
+    /// # Errors
+    /// As [`SoftPrompt::save`].
+    pub fn save_half(&self, dir: &Path, config: &LlamaConfig, base: &str) -> Result<(), ModelError> {
+        let bytes: Vec<u8> = self.vectors.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect();
+        self.write(dir, config, base, Dtype::F16, &bytes)
+    }
+
+    /// The convex combination of soft prompts by their weights, of which only the proportions count; `None` without a positive
+    /// weight or when their sizes differ.
+    pub fn blend(parts: &[(&Self, f64)]) -> Option<Self> {
+        let parts: Vec<_> = parts.iter().filter(|(_, weight)| weight.is_finite() && *weight > 0.0).collect();
+        let sum: f64 = parts.iter().map(|(_, weight)| weight).sum();
+        let (first, _) = *parts.first()?;
+        if parts.iter().any(|(part, _)| (part.tokens, part.hidden) != (first.tokens, first.hidden)) {
+            return None;
+        }
+        let mut vectors = vec![0.0; first.vectors.len()];
+        for (part, weight) in parts {
+            let share = (weight / sum) as f32;
+            vectors.iter_mut().zip(&part.vectors).for_each(|(sum, value)| *sum += share * value);
+        }
+        Some(Self { tokens: first.tokens, hidden: first.hidden, vectors })
+    }
+
+    fn write(&self, dir: &Path, config: &LlamaConfig, base: &str, dtype: Dtype, bytes: &[u8]) -> Result<(), ModelError> {
+        let unwritable = |_| ModelError::InvalidRequest { reason: "a soft prompt's vectors do not match its size" };
         if self.tokens == 0 || self.vectors.len() != self.tokens * self.hidden {
             return Err(ModelError::InvalidRequest { reason: "a soft prompt's vectors do not match its size" });
         }
         fs::create_dir_all(dir).map_err(ModelError::io(dir))?;
-        let bytes: Vec<u8> = self.vectors.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let unwritable = |_| ModelError::InvalidRequest { reason: "a soft prompt's vectors do not match its size" };
-        let view = TensorView::new(Dtype::F32, vec![self.tokens, self.hidden], &bytes).map_err(unwritable)?;
+        let view = TensorView::new(dtype, vec![self.tokens, self.hidden], bytes).map_err(unwritable)?;
         let file = serialize([(KEY, view)], None).map_err(unwritable)?;
         write_atomic(&dir.join(WEIGHTS), &file)?;
         let description = PeftConfig {

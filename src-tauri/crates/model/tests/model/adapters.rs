@@ -4,7 +4,7 @@ use crate::bases::{fresh, numbers, odd_config, soft_prompt, story, story_dir, st
 use kernels::isa::Isa;
 use model::{
     Adapters, DenseWeights, Generate, LanguageModel, LlamaConfig, LoadOptions, Lora, LoraPart, LoraShape, MemberSpec, ModelError,
-    Precision, Projection, Sampler, StoryFormat, Tokenizer, WeightedLora,
+    Precision, Projection, Sampler, SoftPrompt, StoryFormat, Tokenizer, WeightedLora,
 };
 use std::fs;
 use std::sync::Arc;
@@ -246,4 +246,17 @@ fn a_request_with_an_adapter_that_does_not_fit_is_refused() {
     assert!(matches!(ask(infinite, 1.0), ModelError::InvalidRequest { .. }));
     assert!(matches!(ask(good(), -1.0), ModelError::InvalidRequest { .. }), "a strength below 0");
     assert!(matches!(ask(good(), f32::NAN), ModelError::InvalidRequest { .. }));
+}
+
+#[test]
+fn soft_prompts_blend_by_their_proportions_and_keep_their_values_in_f16() {
+    let prompt = |values: [f32; 4]| SoftPrompt { tokens: 2, hidden: 2, vectors: values.to_vec() };
+    let (a, b) = (prompt([0.0, 1.0, 2.0, -4.0]), prompt([4.0, 1.0, 0.0, 0.5]));
+    let half = SoftPrompt::blend(&[(&a, 50.0), (&b, 150.0)]).expect("a blend");
+    assert_eq!(half.vectors, [3.0, 1.0, 0.5, -0.625], "a quarter of one and three quarters of the other");
+    assert_eq!(SoftPrompt::blend(&[(&a, 30.0), (&b, 0.0)]), Some(a.clone()), "a slider at zero adds nothing");
+    assert_eq!(SoftPrompt::blend(&[(&a, 0.0)]), None);
+    assert_eq!(SoftPrompt::blend(&[]), None);
+    let longer = SoftPrompt { tokens: 1, hidden: 2, vectors: vec![0.0; 2] };
+    assert_eq!(SoftPrompt::blend(&[(&a, 1.0), (&longer, 1.0)]), None, "prompts of two lengths cannot be blended");
 }
