@@ -44,6 +44,12 @@ const PICTURES = {
 		await page.waitForSelector('[data-state="done"]');
 		await page.getByText("How quality was counted").click();
 	},
+	"write-weights": async (page) => {
+		await PICTURES["write-growing"](page);
+		await page.waitForSelector('[data-state="done"]');
+		await page.getByText("How the vote is weighed").click();
+		await page.getByText("How the vote is weighed").scrollIntoViewIfNeeded();
+	},
 	"write-thumb": async (page) => {
 		await PICTURES["write-growing"](page);
 		await page.waitForSelector('[data-state="done"]');
@@ -87,6 +93,18 @@ const PICTURES = {
 		await page.waitForTimeout(6000);
 		await page.mouse.move(700, 250);
 		await page.waitForTimeout(200);
+	},
+	"teach-blind": async (page) => {
+		await name(page, "link", "Teach").click();
+		await name(page, "button", "Compare blind").click();
+		await name(page, "button", "The first").click();
+		await name(page, "button", "The second").scrollIntoViewIfNeeded();
+	},
+	"teach-blind-done": async (page) => {
+		await PICTURES["teach-blind"](page);
+		for (const answer of ["The second", "The first", "Neither is better", "The first"]) await name(page, "button", answer).click();
+		await page.getByText("Which was which").click();
+		await page.getByText("Earlier versions").click();
 	},
 	"teach-history": async (page) => {
 		await name(page, "link", "Teach").click();

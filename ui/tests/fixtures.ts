@@ -68,7 +68,7 @@ export const catalogue: CatalogueEntry[] = [
 	{ ...offer, id: "phi-3-mini", name: "Phi-3 mini 4k Instruct (4 bit)", repo: "microsoft/Phi-3-mini-4k-instruct-gguf", kind: "instruct", size_bytes: 2_394_000_000, memory_mb: 2794, license: "mit", good_for: "The most careful answers; needs a strong machine and patience.", problem: { code: "out_of_memory", message: "This base needs about 2.8 GB of memory; 1.6 GB of this machine's memory can be used for it.", hint: "Choose a smaller base, or close other programs.", detail: [] } },
 ];
 
-export const noTaste: TasteSummary = { trained: false, thumbs: 0, auc: null, confident: false };
+export const noTaste: TasteSummary = { trained: false, thumbs: 0, auc: null, confident: false, pinned: false };
 
 export const status: Status = {
 	version: "0.1.0",
@@ -103,10 +103,13 @@ export const settings: Settings = {
 	weightOnPrompt: 1,
 	weightFluency: 1,
 	weightGenre: 0.5,
+	retryBelow: 4,
+	memberVariety: true,
 	tasteEveryThumbs: 1,
 	activateWhenBetter: true,
 	autoTrainEvery: 50,
 	autoTrainAutomatic: false,
+	tastePairs: 50,
 	virtualTokens: 16,
 	trainingEpochs: 8,
 	trainingLearningRate: 0.02,
@@ -147,7 +150,7 @@ export const descriptions: SettingDescription[] = (
 ).map(([key, group, label, sentence, kind]) => ({ key, group, label, sentence, kind, default_json: JSON.stringify(settings[key]) }) as SettingDescription);
 
 export const tasteCard: TasteCard = {
-	summary: { trained: true, thumbs: 34, auc: 0.81, confident: true },
+	summary: { trained: true, thumbs: 34, auc: 0.81, confident: true, pinned: false },
 	likes: ["dialogue early", "short sentences"],
 	dislikes: ["sad endings"],
 	unsure: ["first person"],

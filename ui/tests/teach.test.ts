@@ -8,7 +8,7 @@ import { route } from "../src/stores/route.svelte";
 import { work } from "../src/stores/work.svelte";
 import Activity from "../src/views/Activity/Activity.svelte";
 import Teach from "../src/views/Teach/Teach.svelte";
-import { makeAdapter, makeJob, makeMetrics, makeRun, plan } from "./fixtures";
+import { AT, makeAdapter, makeJob, makeMetrics, makeRun, plan, tasteCard } from "./fixtures";
 import { ScriptedTransport } from "./scripted";
 
 // jsdom has no canvas: the chart's own arithmetic is tested in series.test.ts, its drawing in the end-to-end tests.
@@ -127,6 +127,35 @@ test("a finished training shows whether it is better, and the person decides", a
 		{ run_id: "run_d", decision: "keep" },
 		{ run_id: "run_d", decision: "undo" },
 	]);
+});
+
+test("five pairs are judged blind, and which was which is told at the end", async () => {
+	const pairs = [1, 2].map((number) => ({ number, prompt: `Prompt ${number}`, genres: {}, first: `First ${number}`, second: `Second ${number}`, choice: null, trained: null }));
+	const test = (answered: number) => ({
+		run_id: "run_1",
+		pairs: pairs.map((pair) => ({ ...pair, choice: pair.number <= answered ? ("first" as const) : null, trained: answered === 2 ? ("first" as const) : null })),
+		result: answered === 2 ? { trained: 2, before: 0, neither: 0 } : null,
+		sentence: "",
+	});
+	await open({ runs: () => [makeRun()], adapters: () => [makeAdapter({ state: "trial" })], blind_test: () => test(0), answer_blind: ({ number }) => test(number) });
+	await user.click(await screen.findByRole("button", { name: "Compare blind" }));
+	expect(await screen.findByRole("heading", { name: "Pair 1 of 2: which do you like more?" })).toBeInTheDocument();
+	expect(screen.queryByText(/was the trained one/)).toBeNull();
+	await user.click(button("The first"));
+	await screen.findByRole("heading", { name: "Pair 2 of 2: which do you like more?" });
+	await user.click(button("The first"));
+	expect(await screen.findByText(/the trained one 2 ×/)).toBeInTheDocument();
+	expect(transport.inputs("answer_blind")).toEqual([1, 2].map((number) => ({ run_id: "run_1", number, choice: "first" })));
+});
+
+test("an earlier taste can be gone back to, and learned anew", async () => {
+	const rows = [3, 2].map((version) => ({ version, created_at: AT, summary: { trained: true, thumbs: version, auc: null, confident: false, pinned: false }, current: version === 3 }));
+	await open({ taste: () => ({ ...tasteCard, version: 3, summary: { ...tasteCard.summary, pinned: true } }), taste_versions: () => rows, restore_taste: () => tasteCard, train_taste: () => ({ ok: true, model_path: "", vocab_size: 0, auc: null, examples: 3 }) });
+	await user.click(await screen.findByText("Earlier versions"));
+	await user.click(await screen.findByRole("button", { name: "Go back to version 2" }));
+	expect(transport.inputs("restore_taste")).toEqual([{ version: 2 }]);
+	await user.click(button("Learn from all thumbs again"));
+	await waitFor(() => expect(transport.inputs("train_taste")).toHaveLength(1));
 });
 
 test("history tells how each run ended, and an interrupted one can be resumed from its page", async () => {

@@ -1,4 +1,4 @@
-import { cleanup, render, screen, waitFor, within } from "@testing-library/svelte";
+import { cleanup, fireEvent, render, screen, waitFor, within } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { GENRES } from "../src/api/bindings";
@@ -9,7 +9,7 @@ import { app } from "../src/stores/app.svelte";
 import { messages } from "../src/stores/messages.svelte";
 import { form, SAVE_AFTER_MS } from "../src/views/Write/form.svelte";
 import { paragraphs, session } from "../src/views/Write/session.svelte";
-import { makeResult, noTaste, status } from "./fixtures";
+import { makeResult, noTaste, settings, status } from "./fixtures";
 import { ScriptedTransport } from "./scripted";
 
 const started: WriteEvent = { event: "started", generation_id: "gen_1", n: 2, seed: 7, notices: [{ code: "prompt_cut", message: "The prompt was cut." }] };
@@ -202,19 +202,31 @@ test("history is searched, opened, and a deleted text comes back with Undo", asy
 	expect(transport.inputs("restore_generation")).toEqual([{ generation_id: "gen_9" }]);
 });
 
-test("the pair that taste would learn most from is offered, and answered with two thumbs", async () => {
-	await open();
+test("the pair that taste would learn most from is offered, and answered as one comparison", async () => {
+	await open({ prefer: () => ({ preference_id: "pref_1", taste: status.taste }) });
 	await user.type(prompt(), "A young wizard");
 	await user.click(button("Write"));
 	transport.stream(started, { event: "chosen", result: makeResult(["One.", "Two."], { explore_pair: ["cnd_1", "cnd_2"] }) });
 	const pair = await screen.findByRole("region", { name: "Which of these two do you like more?" });
 	await user.click(within(pair).getAllByRole("button", { name: "I prefer this one" })[1] as HTMLElement);
-	await waitFor(() => expect(transport.inputs("feedback")).toHaveLength(2));
-	expect(transport.inputs("feedback")).toMatchObject([
-		{ candidate_id: "cnd_2", verdict: 1 },
-		{ candidate_id: "cnd_1", verdict: -1 },
-	]);
+	await waitFor(() => expect(transport.inputs("prefer")).toEqual([{ better: "cnd_2", worse: "cnd_1" }]));
+	expect(transport.inputs("feedback"), "a comparison is not two thumbs").toEqual([]);
 	expect(screen.queryByRole("region", { name: /Which of these two/ })).toBeNull();
+});
+
+test("a low-scored answer is tried again in sight, and the vote's weights can be moved", async () => {
+	await open({ update_settings: (update) => ({ ...settings, ...update }) });
+	await user.type(prompt(), "A young wizard");
+	await user.click(button("Write"));
+	transport.stream(started, { event: "token", index: 0, text: "Bad." }, { event: "retrying", member: "story · calmer", n: 1 }, { event: "token", index: 2, text: "Better." });
+	expect(await screen.findByText("The best text has a low score; story · calmer writes one more.")).toBeInTheDocument();
+	expect(sheet()).toHaveTextContent("Better.");
+	transport.stream({ event: "chosen", result: makeResult(["Better.", "Bad.", "Two."]) });
+	await user.click(await screen.findByText("How the vote is weighed"));
+	const slider = screen.getAllByRole("slider", { name: "Your taste" }).at(-1) as HTMLInputElement;
+	await fireEvent.input(slider, { target: { value: "5" } });
+	await fireEvent.change(slider, { target: { value: "5" } });
+	await waitFor(() => expect(transport.inputs("update_settings")).toEqual([{ weightTaste: 5 }]));
 });
 
 test("without a taste the bar says so", async () => {

@@ -196,6 +196,57 @@ export type BaseRemoved = {
 	adapters: AdapterId[],
 };
 
+/**  `POST /api/v1/runs/{run_id}/blind/answer`. */
+export type BlindAnswer = {
+	run_id: RunId,
+	/**  Of the pair, from 1. */
+	number: number,
+	choice: BlindChoice,
+};
+
+/**  Which of two texts is better. */
+export type BlindChoice = "first" | "second" | 
+/**  Neither is better. */
+"neither";
+
+/**  Two texts for one prompt, one by what was trained and one by what would write without it. */
+export type BlindPair = {
+	number: number,
+	prompt: string,
+	genres: GenreMix,
+	first: string,
+	second: string,
+	choice: BlindChoice | null,
+	/**  Which one the trained adapter wrote; told when all pairs are answered. */
+	trained: BlindChoice | null,
+};
+
+/**  `POST /api/v1/runs/{run_id}/blind`. */
+export type BlindRequest = {
+	run_id: RunId,
+	/**  Write five other pairs, even if there is a test already. */
+	again?: boolean,
+};
+
+/**  How the person judged, not knowing which was which. */
+export type BlindResult = {
+	/**  Pairs in which the trained adapter was preferred. */
+	trained: number,
+	/**  Pairs in which what would write without it was preferred. */
+	before: number,
+	neither: number,
+};
+
+/**  The blind test of a run's adapter. */
+export type BlindTest = {
+	run_id: RunId,
+	pairs: BlindPair[],
+	/**  When all pairs are answered. */
+	result: BlindResult | null,
+	/**  The result in plain words, or how many answers are missing. */
+	sentence: string,
+};
+
 /**  One text offered by a member for a generation. */
 export type Candidate = {
 	id: CandidateId,
@@ -259,6 +310,8 @@ export type Change = { change: "generation_stored"; data: {
 } } | { change: "feedback_stored"; data: {
 	feedback_id: FeedbackId,
 	candidate_id: CandidateId,
+} } | { change: "preference_stored"; data: {
+	preference_id: PreferenceId,
 } } | { change: "taste_trained"; data: {
 	summary: TasteSummary,
 } } | { change: "job_changed"; data: {
@@ -435,6 +488,23 @@ export type ExampleId = string;
 export type ExampleSource = 
 /**  Written by auto-train. */
 "auto";
+
+/**  What is exported, each as JSON lines that TRL reads. */
+export type ExportKind = 
+/**  `{prompt, completion}`: liked texts. */
+"sft" | 
+/**  `{prompt, completion, label}`: judged texts. */
+"kto" | 
+/**  `{prompt, chosen, rejected}`: pairs. */
+"dpo" | 
+/**  A file of each kind. */
+"all";
+
+export type ExportedFile = {
+	kind: ExportKind,
+	path: string,
+	rows: number,
+};
 
 /**  A text ready to be saved as a file. */
 export type ExportedText = {
@@ -680,7 +750,9 @@ export type NoticeCode = "prompt_cut" | "continuation_cut" | "length_cut" | "ada
 /**  A server that the person entered was asked. */
 "leaves_machine" | 
 /**  It did not answer; the others wrote. */
-"member_skipped";
+"member_skipped" | 
+/**  The best text had a low score, so another member was asked once more. */
+"retried";
 
 export type Objective = 
 /**  Supervised fine-tuning: cross-entropy on liked texts only. */
@@ -694,6 +766,20 @@ export type Objective =
 export type Phase = "prepare" | "search" | "train" | 
 /**  Evaluate and publish. */
 "evaluate";
+
+/**  One text preferred to another. */
+export type PreferenceId = string;
+
+/**  `POST /api/v1/preferences`: of two candidates of one generation, the better and the worse. */
+export type PreferenceRequest = {
+	better: CandidateId,
+	worse: CandidateId,
+};
+
+export type PreferenceResult = {
+	preference_id: PreferenceId,
+	taste: TasteSummary,
+};
 
 export type Priority = "low" | "normal" | "high";
 
@@ -737,6 +823,17 @@ export type Recipe =
 "lora" | 
 /**  LoRA with lengths trained apart from directions (arXiv 2402.09353). */
 "dora";
+
+/**  A second try of a low-scored answer. */
+export type Retried = {
+	/**  Who was asked: the member whose text stood next in the vote. */
+	member: string,
+	/**  How many candidates it added. */
+	candidates: number,
+	/**  Standing of the best text before and after, 0–10: the weighted mean of its scores. */
+	before: number,
+	after: number,
+};
 
 export type Run = {
 	run_id: RunId,
@@ -865,6 +962,10 @@ export type Settings = {
 	weightFluency: number,
 	/** How much matching the genre sliders counts. */
 	weightGenre: number,
+	/** When the best text stands below this, the strongest other member writes once more; 0 never does. */
+	retryBelow: number,
+	/** One text of four is written more calmly, so that the vote has something to choose from. */
+	memberVariety: boolean,
 	/** Your taste is learned anew after this many thumbs. */
 	tasteEveryThumbs: number,
 	/** A training that passes the check is used from the next text on; you can undo it. */
@@ -873,6 +974,8 @@ export type Settings = {
 	autoTrainEvery: number,
 	/** When there are enough new examples, the training of your personal adapter starts without a click. */
 	autoTrainAutomatic: boolean,
+	/** At most so many pairs that your taste tells apart join yours in a training from pairs, and never more than yours. */
+	tastePairs: number,
 	/** How many learned prompt vectors stand before your prompt. */
 	virtualTokens: number,
 	/** How large a change LoRA and DoRA may make; more learns more and needs more memory. */
@@ -956,6 +1059,23 @@ export type TasteCard = {
 	version: number,
 };
 
+/**  `POST /training/preference/score`. */
+export type TasteQuestion = {
+	/**  Taste judges texts by themselves; kept for programs that send it. */
+	prompt?: string,
+	completion: string,
+};
+
+export type TasteScore = {
+	ok: boolean,
+	/**  Probability that the person likes the text, 0–1; near one half while little is known. */
+	score: number,
+	/**  Standard deviation of the log-odds behind it. */
+	sd: number,
+	/**  Whether a taste is found at all. */
+	confident: boolean,
+};
+
 /**  Where taste stands, in figures. */
 export type TasteSummary = {
 	/**  Whether this verdict led to a new version of the taste model. */
@@ -966,6 +1086,8 @@ export type TasteSummary = {
 	auc: number | null,
 	/**  Whether the vote uses it: there are enough thumbs, and it predicts held-out ones better than chance. */
 	confident: boolean,
+	/**  Whether the person went back to this version: new verdicts are kept but not learned from until they ask. */
+	pinned?: boolean,
 };
 
 export type TasteTrained = {
@@ -981,6 +1103,19 @@ export type TasteTraining = {
 	epochs?: number,
 	max_vocab?: number,
 	lr?: number,
+};
+
+export type TasteVersionRef = {
+	version: number,
+};
+
+/**  A version of the taste model that can be gone back to. */
+export type TasteVersionRow = {
+	version: number,
+	created_at: Timestamp,
+	summary: TasteSummary,
+	/**  The newest, which is used. */
+	current: boolean,
 };
 
 export type TextFormat = "txt" | "md";
@@ -1015,6 +1150,21 @@ export type TrainRequest = {
 	triggered_by?: string | null,
 };
 
+/**  `POST /api/v1/training/export`. */
+export type TrainingExport = {
+	kind?: ExportKind,
+	/**
+	 *  A folder of the person's, or for one kind a file that ends in `.jsonl`. Of several kinds a file's name is the stem:
+	 *  `mine.jsonl` becomes `mine-sft.jsonl` and so on.
+	 */
+	out_path: string,
+};
+
+export type TrainingExported = {
+	ok: boolean,
+	files: ExportedFile[],
+};
+
 /**  What a training would do and cost, shown before it starts. */
 export type TrainingPlan = {
 	recipe: Recipe,
@@ -1033,6 +1183,8 @@ export type TrainingPlan = {
 	blocked_by: ApiError | null,
 	/**  The plan in a sentence. */
 	sentence: string,
+	/**  Why it learns in this way. */
+	why?: string,
 	/**  The first words of the texts that would be trained on. */
 	openings: string[],
 	/**  What became of the rows of the file, when the training learns from one. */
@@ -1057,10 +1209,14 @@ export type Verdict = {
 	promoted: boolean,
 	/**  In plain words. */
 	reason: string,
+	/**  What the person found in a blind test. */
+	blind?: BlindResult | null,
 };
 
 /**  What is streamed while a generation runs. `index` counts candidates from 0 in the order they are written. */
 export type WriteEvent = { event: "started"; generation_id: GenerationId; n: number; seed: number; notices: Notice[] } | 
+/**  The best text had a low score: a member writes `n` more, whose indices follow. */
+{ event: "retrying"; member: string; n: number } | 
 /**  More text of one candidate. */
 { event: "token"; index: number; text: string } | 
 /**  A candidate is complete and scored. */
@@ -1103,6 +1259,8 @@ export type WriteResult = {
 	notices?: Notice[],
 	/**  Two candidates whose comparison would teach taste most, when exploring. */
 	explore_pair?: [CandidateId, CandidateId] | null,
+	/**  When the best text had a low score and another member was asked once more. */
+	retried?: Retried | null,
 };
 
 /** Every call: what goes in and what comes out. */
@@ -1125,9 +1283,14 @@ export interface Calls {
 	save_draft: { input: Draft; output: Done };
 	feedback: { input: FeedbackRequest; output: FeedbackResult };
 	taste: { input: Nothing; output: TasteCard };
+	prefer: { input: PreferenceRequest; output: PreferenceResult };
+	score_taste: { input: TasteQuestion; output: TasteScore };
+	taste_versions: { input: Nothing; output: TasteVersionRow[] };
+	restore_taste: { input: TasteVersionRef; output: TasteCard };
 	train_taste: { input: TasteTraining; output: TasteTrained };
 	plan_training: { input: TrainRequest; output: TrainingPlan };
 	train: { input: TrainRequest; output: TrainQueued };
+	export_training: { input: TrainingExport; output: TrainingExported };
 	jobs: { input: Limit; output: Job[] };
 	pause_job: { input: JobRef; output: Job };
 	resume_job: { input: JobRef; output: Job };
@@ -1137,6 +1300,8 @@ export interface Calls {
 	run_metrics: { input: MetricsQuery; output: RunMetrics };
 	run_chart: { input: ChartQuery; output: ChartImage };
 	resume_run: { input: RunRef; output: TrainQueued };
+	blind_test: { input: BlindRequest; output: BlindTest };
+	answer_blind: { input: BlindAnswer; output: BlindTest };
 	decide: { input: RunDecision; output: Adapter };
 	delete_run: { input: RunRef; output: Done };
 	adapters: { input: Nothing; output: Adapter[] };
@@ -1174,9 +1339,14 @@ export const ROUTES: Record<keyof Calls, { method: "GET" | "POST" | "PUT" | "DEL
 	save_draft: { method: "PUT", path: "/api/v1/draft" },
 	feedback: { method: "POST", path: "/api/v1/feedback" },
 	taste: { method: "GET", path: "/api/v1/taste" },
+	prefer: { method: "POST", path: "/api/v1/preferences" },
+	score_taste: { method: "POST", path: "/api/v1/taste/score" },
+	taste_versions: { method: "GET", path: "/api/v1/taste/versions" },
+	restore_taste: { method: "POST", path: "/api/v1/taste/restore" },
 	train_taste: { method: "POST", path: "/api/v1/taste/train" },
 	plan_training: { method: "POST", path: "/api/v1/train/plan" },
 	train: { method: "POST", path: "/api/v1/train" },
+	export_training: { method: "POST", path: "/api/v1/training/export" },
 	jobs: { method: "GET", path: "/api/v1/jobs" },
 	pause_job: { method: "POST", path: "/api/v1/jobs/{job_id}/pause" },
 	resume_job: { method: "POST", path: "/api/v1/jobs/{job_id}/resume" },
@@ -1186,6 +1356,8 @@ export const ROUTES: Record<keyof Calls, { method: "GET" | "POST" | "PUT" | "DEL
 	run_metrics: { method: "GET", path: "/api/v1/runs/{run_id}/metrics" },
 	run_chart: { method: "GET", path: "/api/v1/runs/{run_id}/chart" },
 	resume_run: { method: "POST", path: "/api/v1/runs/{run_id}/resume" },
+	blind_test: { method: "POST", path: "/api/v1/runs/{run_id}/blind" },
+	answer_blind: { method: "POST", path: "/api/v1/runs/{run_id}/blind/answer" },
 	decide: { method: "POST", path: "/api/v1/runs/{run_id}/decide" },
 	delete_run: { method: "DELETE", path: "/api/v1/runs/{run_id}" },
 	adapters: { method: "GET", path: "/api/v1/adapters" },

@@ -140,6 +140,24 @@ export class DemoTransport implements Transport {
 		this.announce({ change: "feedback_stored", data: { feedback_id: "f", candidate_id } });
 		return { feedback_id: "f", taste: this.taste() };
 	};
+	do_prefer = () => ({ preference_id: "pref_1", taste: this.taste() });
+	do_taste_versions = () => [3, 2, 1].map((version) => ({ version, created_at: ago(30 * (4 - version)), summary: { ...this.taste(), thumbs: 8 * version }, current: version === 3 }));
+	do_restore_taste = () => ({ ...sample.tasteCard, summary: { ...this.taste(), pinned: true } });
+	do_train_taste = () => ({ ok: true, model_path: "", vocab_size: 0, auc: null, examples: this.thumbs });
+	private answers = new Map<number, "first" | "second" | "neither">();
+	do_blind_test = ({ run_id, again }: { run_id: string; again?: boolean }) => {
+		if (again) this.answers.clear();
+		const done = this.answers.size === 5;
+		const side = (number: number) => (number % 2 ? ("first" as const) : ("second" as const));
+		const pairs = [1, 2, 3, 4, 5].map((number) => ({ number, prompt: "A young wizard discovers an ancient spellbook", genres: { fantasy: 70 }, first: STORIES[number % 4] ?? "", second: STORIES[(number + 1) % 4] ?? "", choice: this.answers.get(number) ?? null, trained: done ? side(number) : null }));
+		const trained = pairs.filter(({ choice, number }) => choice === side(number)).length;
+		const neither = pairs.filter(({ choice }) => choice === "neither").length;
+		return { run_id, pairs, result: done ? { trained, neither, before: 5 - trained - neither } : null, sentence: "" };
+	};
+	do_answer_blind = ({ run_id, number, choice }: { run_id: string; number: number; choice: "first" | "second" | "neither" }) => {
+		this.answers.set(number, choice);
+		return this.do_blind_test({ run_id });
+	};
 	do_taste = () => (this.empty ? { ...sample.tasteCard, summary: this.taste(), likes: [], dislikes: [], unsure: [], liked_texts: this.thumbs, disliked_texts: 0, sentence: "No taste found yet. Thumb a few more texts, some up and some down." } : { ...sample.tasteCard, summary: this.taste() });
 	do_plan_training = ({ hyperparameters }: { hyperparameters?: Record<string, number> }) => {
 		if ((hyperparameters?.learning_rate ?? 0) > 1) throw new Failure({ code: "invalid_input", message: "One field cannot be used.", detail: [{ field: "hyperparameters.learning_rate", message: "Learning rate is too large; it must be 0.000001 to 1." }] });

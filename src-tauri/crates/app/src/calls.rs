@@ -67,10 +67,15 @@ macro_rules! for_each_call {
 
             Feedback feedback Post "/api/v1/feedback" FeedbackRequest => FeedbackResult, 200;
             Taste taste Get "/api/v1/taste" Nothing => TasteCard, 200;
+            Prefer prefer Post "/api/v1/preferences" PreferenceRequest => PreferenceResult, 200;
+            ScoreTaste score_taste Post "/api/v1/taste/score" TasteQuestion => TasteScore, 200;
+            TasteVersions taste_versions Get "/api/v1/taste/versions" Nothing => Vec<TasteVersionRow>, 200;
+            RestoreTaste restore_taste Post "/api/v1/taste/restore" TasteVersionRef => TasteCard, 200;
             TrainTaste train_taste Post "/api/v1/taste/train" TasteTraining => TasteTrained, 200;
 
             PlanTraining plan_training Post "/api/v1/train/plan" TrainRequest => TrainingPlan, 200;
             Train train Post "/api/v1/train" TrainRequest => TrainQueued, 202;
+            ExportTraining export_training Post "/api/v1/training/export" TrainingExport => TrainingExported, 200;
             Jobs jobs Get "/api/v1/jobs" Limit => Vec<Job>, 200;
             PauseJob pause_job Post "/api/v1/jobs/{job_id}/pause" JobRef => Job, 200;
             ResumeJob resume_job Post "/api/v1/jobs/{job_id}/resume" JobRef => Job, 200;
@@ -81,6 +86,8 @@ macro_rules! for_each_call {
             RunMetrics run_metrics Get "/api/v1/runs/{run_id}/metrics" MetricsQuery => RunMetrics, 200;
             RunChart run_chart Get "/api/v1/runs/{run_id}/chart" ChartQuery => ChartImage, 200;
             ResumeRun resume_run Post "/api/v1/runs/{run_id}/resume" RunRef => TrainQueued, 202;
+            BlindTest blind_test Post "/api/v1/runs/{run_id}/blind" BlindRequest => BlindTest, 200;
+            AnswerBlind answer_blind Post "/api/v1/runs/{run_id}/blind/answer" BlindAnswer => BlindTest, 200;
             Decide decide Post "/api/v1/runs/{run_id}/decide" RunDecision => Adapter, 200;
             DeleteRun delete_run Delete "/api/v1/runs/{run_id}" RunRef => Done, 200;
 

@@ -1,6 +1,7 @@
 //! What a training learns from: judged texts, split by prompt, frozen in the run's folder so that a resume sees the same.
 
 use crate::folder;
+use crate::pairs::{JudgedPair, own_pairs};
 use domain::{ApiError, BaseId, ErrorCode, GenerationId, GenreMix, Hyperparameters, Objective, Style};
 use model::{StoryFormat, Tokenizer};
 use serde::{Deserialize, Serialize};
@@ -39,7 +40,7 @@ fn yes() -> bool {
     true
 }
 
-fn one() -> f32 {
+pub(crate) fn one() -> f32 {
     1.0
 }
 
@@ -95,18 +96,29 @@ pub(crate) struct FrozenDataset {
     pub base: BaseId,
     pub train: Vec<JudgedText>,
     pub heldout: Vec<JudgedText>,
+    /// For DPO. Absent in runs older than these, which learned from the pairs that thumbs and edits make.
+    #[serde(default)]
+    pub pairs: Option<SplitPairs>,
+}
+
+/// Pairs, split by the same prompts as the texts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SplitPairs {
+    pub train: Vec<JudgedPair>,
+    pub heldout: Vec<JudgedPair>,
 }
 
 impl FrozenDataset {
     /// Splits by prompt: all texts of a prompt are on the same side, so that no held-out prompt is ever trained on.
     ///
     /// Which prompts are held out depends on their words alone, so the same thumbs always give the same split.
-    pub fn split(base: BaseId, mut texts: Vec<JudgedText>, max_samples: usize) -> Self {
+    pub fn split(base: BaseId, mut texts: Vec<JudgedText>, mut pairs: Vec<JudgedPair>, max_samples: usize) -> Self {
         // The newest texts stand first; when there are too many, the oldest are left out.
         texts.truncate(max_samples);
+        pairs.truncate(max_samples);
         let mut by_hash = BTreeMap::new();
-        for text in &texts {
-            let key = split_key(text);
+        let pair_key = |pair: &JudgedPair| split_key(&pair.prompt, &pair.better);
+        for key in texts.iter().map(|text| split_key(&text.prompt, &text.text)).chain(pairs.iter().map(pair_key)) {
             by_hash.insert(folder::sha256_hex(key.as_bytes()), key);
         }
         let count = match by_hash.len() {
@@ -114,8 +126,9 @@ impl FrozenDataset {
             prompts => (prompts / HELD_OUT_EVERY).max(1),
         };
         let held: BTreeSet<String> = by_hash.into_values().take(count).collect();
-        let (heldout, train) = texts.into_iter().partition(|text| held.contains(&split_key(text)));
-        Self { base, train, heldout }
+        let (heldout, train) = texts.into_iter().partition(|text| held.contains(&split_key(&text.prompt, &text.text)));
+        let (held_pairs, train_pairs) = pairs.into_iter().partition(|pair| held.contains(&pair_key(pair)));
+        Self { base, train, heldout, pairs: Some(SplitPairs { train: train_pairs, heldout: held_pairs }) }
     }
 
     pub fn save(&self, run_folder: &Path) -> Result<(), ApiError> {
@@ -135,57 +148,63 @@ impl FrozenDataset {
 
     /// The same texts as tokens, in the form that the objective learns from.
     pub fn tokenised(&self, tokenizer: &Tokenizer, hyperparameters: &Hyperparameters) -> TrainingData {
-        let tokens = |text: &JudgedText, words: &str| text.tokenised(words, tokenizer, hyperparameters);
+        let tokens = |text: &JudgedText, words: &str| {
+            tokenised(&text.prompt, &text.genres, text.style, words, text.weight, tokenizer, hyperparameters)
+        };
         let examples = |texts: &[JudgedText]| texts.iter().filter(|text| text.liked).map(|text| tokens(text, &text.text)).collect();
         let singles = |texts: &[JudgedText]| {
             texts.iter().map(|text| Judgement::Single { text: tokens(text, &text.text), liked: text.liked }).collect()
         };
-        let pairs = |texts: &[JudgedText]| {
-            let mut pairs = Vec::new();
-            for chosen in texts.iter().filter(|text| text.liked) {
-                let pair = |words: &str| Judgement::Pair { chosen: tokens(chosen, &chosen.text), rejected: tokens(chosen, words) };
-                let rivals =
-                    texts.iter().filter(|other| !other.liked && other.generation.is_some() && other.generation == chosen.generation);
-                pairs.extend(rivals.map(|other| pair(&other.text)));
-                pairs.extend(chosen.original.as_deref().map(pair));
-            }
-            pairs
+        let pairs = |pairs: &[JudgedPair]| {
+            let tokens = |pair: &JudgedPair, words| {
+                tokenised(&pair.prompt, &pair.genres, pair.style, words, pair.weight, tokenizer, hyperparameters)
+            };
+            pairs.iter().map(|pair| Judgement::Pair { chosen: tokens(pair, &pair.better), rejected: tokens(pair, &pair.worse) }).collect()
         };
         match hyperparameters.objective {
             Objective::Sft => TrainingData::Examples(Dataset { train: examples(&self.train), heldout: examples(&self.heldout) }),
             Objective::Kto => TrainingData::Judgements(Judgements { train: singles(&self.train), heldout: singles(&self.heldout) }),
-            Objective::Dpo => TrainingData::Judgements(Judgements { train: pairs(&self.train), heldout: pairs(&self.heldout) }),
+            Objective::Dpo => TrainingData::Judgements(match &self.pairs {
+                Some(split) => Judgements { train: pairs(&split.train), heldout: pairs(&split.heldout) },
+                None => Judgements { train: pairs(&own_pairs(&self.train)), heldout: pairs(&own_pairs(&self.heldout)) },
+            }),
         }
     }
 }
 
-impl JudgedText {
-    /// `words` are its own, or those it is compared with.
-    fn tokenised(&self, words: &str, tokenizer: &Tokenizer, hyperparameters: &Hyperparameters) -> Example {
-        let mut prompt = tokenizer.encode(&StoryFormat::prompt_text(&self.genres, self.style, &self.prompt));
-        // The format's frame stands at both ends of the prompt; a prompt too long loses its middle words, not its frame.
-        let most = (hyperparameters.source_max_tokens as usize).max(8);
-        if prompt.len() > most {
-            let tail = prompt.split_off(prompt.len() - most / 2);
-            prompt.truncate(most - tail.len());
-            prompt.extend(tail);
-        }
-        let mut answer = tokenizer.encode(StoryFormat::plain(words).as_str());
-        let most = hyperparameters.target_max_tokens as usize;
-        if answer.len() >= most {
-            // Without its end token: the model must not learn to stop in the middle.
-            answer.truncate(most);
-        } else if let Some(end) = tokenizer.special(StoryFormat::END) {
-            answer.push(end);
-        }
-        Example { prompt, answer, weight: self.weight }
+/// An example that writes `words` for a prompt.
+fn tokenised(
+    prompt: &str,
+    genres: &GenreMix,
+    style: Option<Style>,
+    words: &str,
+    weight: f32,
+    tokenizer: &Tokenizer,
+    hyperparameters: &Hyperparameters,
+) -> Example {
+    let mut prompt = tokenizer.encode(&StoryFormat::prompt_text(genres, style, prompt));
+    // The format's frame stands at both ends of the prompt; a prompt too long loses its middle words, not its frame.
+    let most = (hyperparameters.source_max_tokens as usize).max(8);
+    if prompt.len() > most {
+        let tail = prompt.split_off(prompt.len() - most / 2);
+        prompt.truncate(most - tail.len());
+        prompt.extend(tail);
     }
+    let mut answer = tokenizer.encode(StoryFormat::plain(words).as_str());
+    let most = hyperparameters.target_max_tokens as usize;
+    if answer.len() >= most {
+        // Without its end token: the model must not learn to stop in the middle.
+        answer.truncate(most);
+    } else if let Some(end) = tokenizer.special(StoryFormat::END) {
+        answer.push(end);
+    }
+    Example { prompt, answer, weight }
 }
 
 /// What keeps texts on the same side of the split: their prompt, or the text itself where there is none.
-fn split_key(text: &JudgedText) -> String {
-    let key = prompt_key(&text.prompt);
-    if key.is_empty() { prompt_key(&text.text) } else { key }
+fn split_key(prompt: &str, text: &str) -> String {
+    let key = prompt_key(prompt);
+    if key.is_empty() { prompt_key(text) } else { key }
 }
 
 fn prompt_key(prompt: &str) -> String {
@@ -195,5 +214,6 @@ fn prompt_key(prompt: &str) -> String {
 /// Whether a prompt is among those trained on.
 pub(crate) fn trains_on(dataset: &FrozenDataset, prompt: &str) -> bool {
     let key = prompt_key(prompt);
-    dataset.train.iter().any(|text| prompt_key(&text.prompt) == key)
+    let pairs = dataset.pairs.iter().flat_map(|pairs| &pairs.train).map(|pair| &pair.prompt);
+    dataset.train.iter().map(|text| &text.prompt).chain(pairs).any(|prompt| prompt_key(prompt) == key)
 }

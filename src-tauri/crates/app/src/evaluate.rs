@@ -92,6 +92,7 @@ pub(crate) fn against_current(
         heldout_loss_after: trained.heldout_after,
         promoted: false,
         reason: String::new(),
+        blind: None,
     };
     (verdict.promoted, verdict.reason) = decide(&verdict, judge.taste.is_some(), &opponent);
     Ok(Some(verdict))
@@ -126,7 +127,7 @@ impl Judge {
 }
 
 /// Held-out texts of the person first, then the built-in ones whose prompts were not trained on.
-fn probes(dataset: &FrozenDataset) -> Result<Vec<JudgedText>, ApiError> {
+pub(crate) fn probes(dataset: &FrozenDataset) -> Result<Vec<JudgedText>, ApiError> {
     // Disliked texts are no measure of fluency.
     let mut probes: Vec<JudgedText> = dataset.heldout.iter().filter(|text| text.liked).cloned().collect();
     for line in PROBES.lines().filter(|line| !line.trim().is_empty()) {
@@ -139,7 +140,7 @@ fn probes(dataset: &FrozenDataset) -> Result<Vec<JudgedText>, ApiError> {
 }
 
 /// Texts of both sides for one prompt, with the same seeds, in one batch.
-fn write_pairs(
+pub(crate) fn write_pairs(
     base: &LanguageModel,
     probe: &JudgedText,
     first_seed: usize,

@@ -23,7 +23,7 @@ impl App {
         let every = home.store.settings()?.taste_every_thumbs;
         let known = self.any_taste().map_or(0, |model| model.counts.thumbs);
         // A changed mind changes no count: with the default of 1 every verdict is learned from.
-        let due = every == 1 || known == 0 || home.store.thumbs()?.total().abs_diff(known) >= every;
+        let due = !self.taste_pinned()? && (every == 1 || known == 0 || home.store.thumbs()?.total().abs_diff(known) >= every);
         if due {
             self.learn_taste(&TasteTraining::default())?;
         }

@@ -5,19 +5,24 @@
 
 mod adapter;
 mod base;
+mod blind;
 pub mod calls;
 mod chart;
 mod dataset;
 mod doctor;
 mod draft;
+mod ensemble;
 mod evaluate;
 mod events;
+mod export;
 mod feedback;
 mod folder;
 mod generation;
 mod job;
 mod member;
 mod memory;
+mod pairs;
+mod preference;
 mod prompt;
 mod recipe;
 mod relocate;

@@ -2,6 +2,7 @@
 
 use crate::base::BUILT_IN;
 use crate::dataset::{FrozenDataset, JudgedText};
+use crate::pairs::{self, JudgedPair};
 use crate::{App, available_mb, recipe, training_file, worker};
 use domain::{
     ApiError, BaseId, ErrorCode, FieldFault, HyperparameterChoice, Hyperparameters, Job, JobId, JobKind, JobState, Objective, Priority,
@@ -18,6 +19,9 @@ const JUDGED_RATE: f64 = 0.3;
 
 /// With so many liked and so many disliked texts, LoRA learns from both unless told otherwise.
 const ENOUGH_OF_EACH: usize = 4;
+
+/// With so many pairs, and few thumbs of each kind, LoRA learns from pairs.
+const ENOUGH_PAIRS: usize = 8;
 
 /// With fewer texts than this the plan says that more would help.
 const FEW_TEXTS: usize = 8;
@@ -105,12 +109,18 @@ impl App {
                 (judged, None)
             }
         };
-        let objective = objective(request, &judged)?;
+        // A file stands for itself: what the person compared in the app is not mixed in.
+        let pairs = if report.is_some() { pairs::own_pairs(&judged) } else { self.pairs_to_learn(&settings, &judged)? };
+        let liked = judged.iter().filter(|text| text.liked).count();
+        let only_pairs = report.is_some() && training_file::all_pairs(&judged);
+        let has = Material { liked, disliked: judged.len() - liked, pairs: &pairs, only_pairs };
+        let (objective, why) = objective(request, &has)?;
         let mut hyperparameters = resolved(&settings, request, objective)?;
         if objective == Objective::Sft {
             judged.retain(|text| text.liked);
         }
-        let dataset = FrozenDataset::split(base.clone(), judged, hyperparameters.max_samples as usize);
+        let pairs = if objective == Objective::Dpo { pairs } else { Vec::new() };
+        let dataset = FrozenDataset::split(base.clone(), judged, pairs, hyperparameters.max_samples as usize);
         let loaded = self.base(&base)?;
         let (examples, heldout) = dataset.tokenised(loaded.tokenizer(), &hyperparameters).counts();
         hyperparameters.steps = steps(&settings, &request.hyperparameters, &hyperparameters, examples);
@@ -127,6 +137,7 @@ impl App {
             blocked_by: None,
             sentence: String::new(),
             dataset: report,
+            why,
             openings: dataset.train.iter().filter(|text| text.liked).take(5).map(|text| crate::write::opening(&text.text, 80)).collect(),
             hyperparameters,
         };
@@ -273,20 +284,46 @@ fn learned_from(plan: &TrainingPlan) -> String {
     if plan.examples == 1 { format!("1 {one}") } else { format!("{} {many}", plan.examples) }
 }
 
-/// The objective asked for; else what the texts are good for: pairs of a file, thumbs both ways where there are some of
-/// each, else liked texts alone.
-fn objective(request: &TrainRequest, texts: &[JudgedText]) -> Result<Objective, ApiError> {
-    let liked = texts.iter().filter(|text| text.liked).count();
-    let disliked = texts.len() - liked;
-    match (request.recipe, request.objective) {
-        (Recipe::SoftPrompt, None | Some(Objective::Sft)) => Ok(Objective::Sft),
-        (Recipe::SoftPrompt, Some(_)) => Err(ApiError::field("objective", "A soft prompt learns from liked texts only.")
-            .hint("Choose LoRA or DoRA to learn from thumbs down too.")),
-        (_, Some(objective)) => Ok(objective),
-        (_, None) if training_file::all_pairs(texts) => Ok(Objective::Dpo),
-        (_, None) if liked.min(disliked) >= ENOUGH_OF_EACH => Ok(Objective::Kto),
-        (_, None) => Ok(Objective::Sft),
-    }
+/// What there is to learn from.
+struct Material<'a> {
+    liked: usize,
+    disliked: usize,
+    pairs: &'a [JudgedPair],
+    /// A file that holds nothing else.
+    only_pairs: bool,
+}
+
+/// The objective and why, in plain words: the one asked for; else thumbs both ways where there are some of each, else pairs where
+/// there are more of those than liked texts, else liked texts alone.
+fn objective(request: &TrainRequest, has: &Material<'_>) -> Result<(Objective, String), ApiError> {
+    let Material { liked, disliked, pairs, only_pairs } = *has;
+    let found = if pairs.is_empty() { "no pairs".to_owned() } else { format!("{} pairs ({})", pairs.len(), pairs::counted(pairs)) };
+    Ok(match (request.recipe, request.objective) {
+        (Recipe::SoftPrompt, None | Some(Objective::Sft)) => {
+            (Objective::Sft, "A soft prompt is small: it learns best from liked texts alone.".to_owned())
+        }
+        (Recipe::SoftPrompt, Some(_)) => {
+            return Err(ApiError::field("objective", "A soft prompt learns from liked texts only.")
+                .hint("Choose LoRA or DoRA to learn from thumbs down too."));
+        }
+        (_, Some(objective @ Objective::Dpo)) => (objective, format!("You chose pairs: there are {found}.")),
+        (_, Some(objective @ Objective::Kto)) => (objective, format!("You chose thumbs both ways: {liked} up and {disliked} down.")),
+        (_, Some(objective @ Objective::Sft)) => (objective, format!("You chose liked texts: there are {liked}.")),
+        (_, None) if only_pairs => (Objective::Dpo, format!("It learns from pairs, because the file holds {} of them.", pairs.len())),
+        (_, None) if liked.min(disliked) >= ENOUGH_OF_EACH => (
+            Objective::Kto,
+            format!(
+                "It learns from thumbs both ways, because there are {liked} up and {disliked} down: that uses every verdict ({found})."
+            ),
+        ),
+        (_, None) if pairs.len() >= ENOUGH_PAIRS && pairs.len() > liked => {
+            (Objective::Dpo, format!("It learns from pairs, because there are {found} and too few thumbs of each kind."))
+        }
+        (_, None) => (
+            Objective::Sft,
+            format!("It learns from liked texts, because there are too few thumbs down ({disliked}) and {found} to learn what to avoid."),
+        ),
+    })
 }
 
 fn recipe_in_words(recipe: Recipe) -> &'static str {

@@ -1,14 +1,15 @@
 //! Writing: n candidates from one prompt, streamed, scored, voted on and stored.
 
+use crate::ensemble::Member;
 use crate::member::Asked;
 use crate::prompt::{self, Layout};
 use crate::{App, Home, lock};
 use domain::{
-    Adapter, AdapterChoice, AdapterState, ApiError, BaseId, Candidate, CandidateId, Done, ErrorCode, FieldFault, GenerationId,
-    GenerationRef, Nothing, Notice, NoticeCode, Scores, Settings, WriteEvent, WriteRequest, WriteResult,
+    Adapter, AdapterState, ApiError, Candidate, CandidateId, Done, ErrorCode, FieldFault, GenerationId, GenerationRef, Nothing, Notice,
+    NoticeCode, Retried, Scores, Settings, WriteEvent, WriteRequest, WriteResult,
 };
 use hub::ChatServer;
-use model::{Adapters, Completion, Generate, LanguageModel, MemberSpec, Sampler, StoryFormat};
+use model::{Completion, Generate, LanguageModel, MemberSpec, Sampler, StoryFormat};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,9 +19,6 @@ use training::ForegroundGate;
 
 /// Generations that may wait for their turn; one more is refused, so that a flood cannot pile up.
 const MOST_WAITING: u32 = 32;
-
-/// One candidate of every four is written by the plain base beside an active adapter: the comparison keeps the vote honest.
-const PLAIN_SHARE: usize = 4;
 
 /// One generation of so many offers a comparison, once taste has something to learn from.
 const EXPLORE_EVERY: u64 = 4;
@@ -34,12 +32,6 @@ pub(crate) struct Writing {
     pub gate: ForegroundGate,
     /// One generation computes at a time; its batch already uses all cores.
     pub turn: Mutex<()>,
-}
-
-/// A member of the ensemble: what it writes with and what it is called.
-struct Member {
-    name: String,
-    adapters: Adapters,
 }
 
 /// A request with every default filled in, ready to compute.
@@ -144,7 +136,7 @@ impl App {
         let base_id = self.writing_base(request.base.as_ref(), &settings.default_base)?;
         let base = self.base(&base_id)?;
         let mut notices = Vec::new();
-        let members = self.members(home, &base_id, request.adapters.as_deref(), n as usize, &mut notices)?;
+        let members = self.members(home, settings, &base_id, &request, n as usize, &mut notices)?;
         let continued = match request.continue_from.clone() {
             Some(id) => self.text_to_continue(home, &id, &mut request)?,
             None => String::new(),
@@ -167,55 +159,6 @@ impl App {
             });
         }
         Ok(Plan { request, base, members, layout, server, continued, seed, notices })
-    }
-
-    /// Who writes: the adapters asked for, or the active ones with the plain base beside them, or the plain base.
-    fn members(
-        &self,
-        home: &Home,
-        base_id: &BaseId,
-        choices: Option<&[AdapterChoice]>,
-        n: usize,
-        notices: &mut Vec<Notice>,
-    ) -> Result<Vec<Member>, ApiError> {
-        let plain = || Member { name: base_id.to_string(), adapters: Adapters::default() };
-        let mut adapted = plain();
-        if let Some(choices) = choices {
-            let mut soft_prompts = 0;
-            for choice in choices {
-                let adapter = home.store.adapter(&choice.id)?;
-                if adapter.base != *base_id {
-                    let message =
-                        format!("{} was trained on the base {}; this text is written with {base_id}.", adapter.name, adapter.base);
-                    return Err(ApiError::field("adapters", message).hint("Choose that base, or another adapter."));
-                }
-                soft_prompts += usize::from(adapter.kind.is_soft_prompt());
-                self.adapter_weights(home, &adapter)?.join(&mut adapted.adapters, choice.strength);
-                adapted.name.push_str(&format!(" + {}", adapter.name));
-            }
-            if choices.len() == 2 && soft_prompts != 1 {
-                return Err(ApiError::field("adapters", "These two adapters are of the same kind.")
-                    .hint("Choose one soft prompt, one LoRA or DoRA, or one of each."));
-            }
-            return Ok((0..n).map(|_| Member { name: adapted.name.clone(), adapters: adapted.adapters.clone() }).collect());
-        }
-        for adapter in home.store.active_adapters(base_id)? {
-            match self.adapter_weights(home, &adapter) {
-                Ok(weights) => {
-                    weights.join(&mut adapted.adapters, adapter.strength);
-                    adapted.name.push_str(&format!(" + {}", adapter.name));
-                }
-                // An active adapter that cannot be read must not keep the person from writing.
-                Err(error) => notices.push(Notice {
-                    code: NoticeCode::AdapterSkipped,
-                    message: format!("The adapter {} could not be used: {} It was left out.", adapter.name, error.message),
-                }),
-            }
-        }
-        let is_plain = |index: usize| index % PLAIN_SHARE == PLAIN_SHARE - 1;
-        Ok((0..n)
-            .map(|index| if is_plain(index) { plain() } else { Member { name: adapted.name.clone(), adapters: adapted.adapters.clone() } })
-            .collect())
     }
 
     fn text_to_continue(&self, home: &Home, id: &CandidateId, request: &mut WriteRequest) -> Result<String, ApiError> {
@@ -248,56 +191,31 @@ impl App {
         let started = Instant::now();
         let waiting_for_text = self.writing.gate.enter();
         let turn = lock(&self.writing.turn);
-        let sampler = |index: usize| Sampler {
-            temperature: plan.request.temperature.unwrap_or(settings.temperature) as f32,
-            top_k: settings.top_k as usize,
-            top_p: settings.top_p as f32,
-            min_p: settings.min_p as f32,
-            repetition_penalty: settings.repetition_penalty as f32,
-            seed: candidate_seed(plan.seed, index),
-        };
-        let specs = plan.members.iter().enumerate().map(|(index, member)| MemberSpec::with(sampler(index), member.adapters.clone()));
-        let generate = Generate {
-            prompt: plan.layout.tokens.clone(),
-            members: specs.collect(),
-            max_tokens: plan.layout.max_tokens,
-            stop: plan.layout.stop.clone(),
-        };
-        let mut notices = plan.notices.clone();
         let mut first_token = None;
+        let mut watch = |event: WriteEvent| {
+            if matches!(event, WriteEvent::Token { .. }) {
+                first_token.get_or_insert_with(|| started.elapsed());
+            }
+            on_event(event);
+        };
+        let index = plan.members.len() as u32;
         let (completions, elsewhere) = std::thread::scope(|scope| {
             let asked = plan.server.as_ref().map(|server| {
                 let request = prompt::chat_request(&plan.request, &plan.continued, settings, plan.layout.max_tokens, plan.seed);
                 Asked::start(scope, server, request)
             });
-            let completions = plan.base.generate(&generate, flag, &mut |token| {
-                first_token.get_or_insert_with(|| started.elapsed());
-                if !token.text.is_empty() {
-                    on_event(WriteEvent::Token { index: token.candidate as u32, text: token.text.to_owned() });
-                }
+            let completions = generate(settings, &plan, &plan.members, 0, flag, &mut |event| {
+                watch(event);
                 if let Some(asked) = &asked {
-                    asked.pass_on(flag, &mut |text| on_event(WriteEvent::Token { index: plan.members.len() as u32, text }));
+                    asked.pass_on(flag, &mut |text| watch(WriteEvent::Token { index, text }));
                 }
             });
             drop((turn, waiting_for_text));
-            let index = plan.members.len() as u32;
-            let elsewhere = asked.map(|asked| asked.finish(flag, &mut |text| on_event(WriteEvent::Token { index, text })));
+            let elsewhere = asked.map(|asked| asked.finish(flag, &mut |text| watch(WriteEvent::Token { index, text })));
             (completions, elsewhere)
         });
         let mut completions = completions?;
-        let seconds = started.elapsed().as_secs_f64();
-        let tokens: usize = completions.iter().map(|one| one.token_ids.len()).sum();
-        let mut result = WriteResult {
-            generation_id: id.clone(),
-            chosen: CandidateId::fresh(),
-            candidates: Vec::new(),
-            seed: plan.seed,
-            seconds,
-            first_token_seconds: first_token.map_or(seconds, |elapsed| elapsed.as_secs_f64()),
-            tokens_per_second: tokens as f64 / seconds.max(1e-6),
-            notices: Vec::new(),
-            explore_pair: None,
-        };
+        let mut notices = plan.notices.clone();
         let mut writers: Vec<(String, bool)> = plan.members.iter().map(|member| (member.name.clone(), false)).collect();
         match elsewhere {
             Some(Ok(text)) if !text.text.trim().is_empty() => {
@@ -310,8 +228,38 @@ impl App {
             Some(Err(error)) if !flag.load(Ordering::Relaxed) => return Err(error.into()),
             _ => {}
         }
-        result.notices = notices;
-        let candidates = self.judge(settings, &plan, &writers, completions);
+        let mut candidates = self.judge(settings, &plan, &writers, &completions);
+        let mut retried = None;
+        if let Some(member) = self.second_try(home, settings, &plan, &candidates, flag)? {
+            let n = plan.members.len().div_ceil(2);
+            let before = best_standing(settings, &candidates);
+            let name = member.name.clone();
+            watch(WriteEvent::Retrying { member: name.clone(), n: n as u32 });
+            let first = plan.members.len() + usize::from(plan.server.is_some());
+            let (_waiting_for_text, _turn) = (self.writing.gate.enter(), lock(&self.writing.turn));
+            completions.extend(generate(settings, &plan, &vec![member; n], first, flag, &mut watch)?);
+            writers.extend(std::iter::repeat_n((name.clone(), false), n));
+            candidates = self.judge(settings, &plan, &writers, &completions);
+            let after = best_standing(settings, &candidates);
+            let message =
+                format!("The best text stood at {before:.1} of 10, so {name} wrote {n} more; the best one stands at {after:.1} now.");
+            notices.push(Notice { code: NoticeCode::Retried, message });
+            retried = Some(Retried { member: name, candidates: n as u32, before, after });
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let tokens: usize = completions.iter().map(|one| one.token_ids.len()).sum();
+        let mut result = WriteResult {
+            generation_id: id.clone(),
+            chosen: CandidateId::fresh(),
+            candidates: Vec::new(),
+            seed: plan.seed,
+            seconds,
+            first_token_seconds: first_token.map_or(seconds, |elapsed| elapsed.as_secs_f64()),
+            tokens_per_second: tokens as f64 / seconds.max(1e-6),
+            notices,
+            explore_pair: None,
+            retried,
+        };
         for (index, candidate) in candidates.iter().enumerate() {
             on_event(WriteEvent::Candidate { index: index as u32, candidate: Box::new(candidate.clone()) });
         }
@@ -336,8 +284,30 @@ impl App {
         Completion { text: trimmed, token_ids, logprobs, finish: text.finish }
     }
 
+    /// Who is asked once more, if the best text is not good enough by the setting: the other member here whose text stood highest.
+    fn second_try(
+        &self,
+        home: &Home,
+        settings: &Settings,
+        plan: &Plan,
+        candidates: &[Candidate],
+        flag: &AtomicBool,
+    ) -> Result<Option<Member>, ApiError> {
+        if flag.load(Ordering::Relaxed) || best_standing(settings, candidates) >= settings.retry_below {
+            return Ok(None);
+        }
+        let Some(winner) = candidates.iter().find(|candidate| candidate.rank == 1) else { return Ok(None) };
+        let others = candidates.iter().zip(&plan.members).filter(|(_, member)| member.name != winner.member);
+        match (others.min_by_key(|(candidate, _)| candidate.rank), plan.members.first()) {
+            (Some((_, member)), _) => Ok(Some(member.clone())),
+            // All that wrote were alike.
+            (None, Some(member)) => self.another_member(home, settings, &plan.request, member).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
     /// Scores every text, takes the vote, and returns the candidates in the order of writing with their ranks.
-    fn judge(&self, settings: &Settings, plan: &Plan, writers: &[(String, bool)], completions: Vec<Completion>) -> Vec<Candidate> {
+    fn judge(&self, settings: &Settings, plan: &Plan, writers: &[(String, bool)], completions: &[Completion]) -> Vec<Candidate> {
         let taste = self.confident_taste();
         let texts: Vec<String> = completions.iter().map(|one| format!("{}{}", plan.continued, one.text)).collect();
         let mut scores: Vec<Scores> = completions
@@ -374,7 +344,7 @@ impl App {
         }
         let continued_chars = plan.continued.chars().count() as u32;
         completions
-            .into_iter()
+            .iter()
             .zip(texts)
             .zip(scores)
             .enumerate()
@@ -419,6 +389,47 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Writes a candidate for each of `members`, in one batch; `first` is the index of the first among all candidates.
+fn generate(
+    settings: &Settings,
+    plan: &Plan,
+    members: &[Member],
+    first: usize,
+    flag: &AtomicBool,
+    on_event: &mut dyn FnMut(WriteEvent),
+) -> Result<Vec<Completion>, ApiError> {
+    let temperature = plan.request.temperature.unwrap_or(settings.temperature);
+    let specs = members.iter().enumerate().map(|(index, member)| {
+        let sampler = Sampler {
+            temperature: (temperature * member.warmth) as f32,
+            top_k: settings.top_k as usize,
+            top_p: settings.top_p as f32,
+            min_p: settings.min_p as f32,
+            repetition_penalty: settings.repetition_penalty as f32,
+            seed: candidate_seed(plan.seed, first + index),
+        };
+        MemberSpec::with(sampler, member.adapters.clone())
+    });
+    let generate = Generate {
+        prompt: plan.layout.tokens.clone(),
+        members: specs.collect(),
+        max_tokens: plan.layout.max_tokens,
+        stop: plan.layout.stop.clone(),
+    };
+    let written = plan.base.generate(&generate, flag, &mut |token| {
+        if !token.text.is_empty() {
+            on_event(WriteEvent::Token { index: (first + token.candidate) as u32, text: token.text.to_owned() });
+        }
+    });
+    Ok(written?)
+}
+
+/// How good the winner of the vote is by itself, 0–10.
+fn best_standing(settings: &Settings, candidates: &[Candidate]) -> f64 {
+    let winner = candidates.iter().find(|candidate| candidate.rank == 1);
+    winner.map_or(0.0, |winner| taste::standing(&winner.scores, &taste::VoteWeights::from(settings)))
 }
 
 /// The first characters of a text, on one line.

@@ -8,6 +8,8 @@ mod bad_input;
 mod bases;
 #[path = "app/folder.rs"]
 mod folder;
+#[path = "app/taste.rs"]
+mod taste;
 #[path = "app/train.rs"]
 mod train;
 #[path = "app/write.rs"]

@@ -58,8 +58,21 @@ pub enum Command {
         #[command(subcommand)]
         action: Option<Models>,
     },
+    /// Say which of two texts of one generation is better
+    Prefer { better: String, worse: String },
     /// What your thumbs have taught so far
-    Taste,
+    Taste {
+        #[command(subcommand)]
+        action: Option<TasteAction>,
+    },
+    /// Write what trainings learn from as JSON lines that TRL reads
+    Export {
+        #[arg(value_enum, default_value_t = ExportChoice::All)]
+        kind: ExportChoice,
+        /// A folder, or for one kind a file that ends in .jsonl
+        #[arg(long, value_name = "PATH", default_value = ".")]
+        out: PathBuf,
+    },
     /// Look at settings, or change them
     Settings {
         #[command(subcommand)]
@@ -135,6 +148,29 @@ pub struct Feedback {
     /// What you think of it
     #[arg(long = "comment", id = "comment_option", value_name = "COMMENT")]
     pub comment_option: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TasteAction {
+    /// Versions that are kept, newest first
+    Versions,
+    /// Go back to a version; it stays until `inkling train preference`
+    Restore { version: u32 },
+    /// How likely you are to like a text; - reads it from standard input
+    Score { text: String },
+}
+
+/// What `export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportChoice {
+    /// Liked texts: prompt, completion
+    Sft,
+    /// Judged texts: prompt, completion, label
+    Kto,
+    /// Pairs: prompt, chosen, rejected
+    Dpo,
+    /// A file of each
+    All,
 }
 
 #[derive(Debug, Subcommand)]
@@ -305,6 +341,16 @@ pub enum Runs {
         id: String,
         #[arg(value_enum)]
         decision: Choice,
+    },
+    /// Judge five pairs of texts, not knowing which its adapter wrote
+    Blind {
+        id: String,
+        /// An answer, such as 1=first, 2=second or 3=neither; repeat for more
+        #[arg(long, value_name = "NUMBER=CHOICE")]
+        answer: Vec<String>,
+        /// Other pairs than last time
+        #[arg(long)]
+        again: bool,
     },
     /// Remove the run, its checkpoints and chart; its adapter stays
     Delete { id: String },

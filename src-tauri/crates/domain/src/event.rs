@@ -30,6 +30,9 @@ pub enum Change {
         feedback_id: crate::FeedbackId,
         candidate_id: crate::CandidateId,
     },
+    PreferenceStored {
+        preference_id: crate::PreferenceId,
+    },
     TasteTrained {
         summary: TasteSummary,
     },

@@ -51,6 +51,9 @@ pub struct TasteSummary {
     pub auc: Option<f64>,
     /// Whether the vote uses it: there are enough thumbs, and it predicts held-out ones better than chance.
     pub confident: bool,
+    /// Whether the person went back to this version: new verdicts are kept but not learned from until they ask.
+    #[serde(default)]
+    pub pinned: bool,
 }
 
 /// What has been learned, in words.
@@ -80,6 +83,41 @@ impl Default for TasteTraining {
     fn default() -> Self {
         Self { epochs: 5, max_vocab: 5000, lr: 0.1 }
     }
+}
+
+/// A version of the taste model that can be gone back to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct TasteVersionRow {
+    pub version: u32,
+    pub created_at: Timestamp,
+    pub summary: TasteSummary,
+    /// The newest, which is used.
+    pub current: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Type)]
+pub struct TasteVersionRef {
+    pub version: u32,
+}
+
+/// `POST /training/preference/score`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct TasteQuestion {
+    /// Taste judges texts by themselves; kept for programs that send it.
+    #[serde(default)]
+    pub prompt: String,
+    pub completion: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct TasteScore {
+    pub ok: bool,
+    /// Probability that the person likes the text, 0–1; near one half while little is known.
+    pub score: f64,
+    /// Standard deviation of the log-odds behind it.
+    pub sd: f64,
+    /// Whether a taste is found at all.
+    pub confident: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]

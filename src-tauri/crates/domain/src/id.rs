@@ -50,6 +50,8 @@ ids! {
     CandidateId = "cand_";
     /// A person's verdict on a candidate.
     FeedbackId = "fb_";
+    /// One text preferred to another.
+    PreferenceId = "pref_";
     /// Queued work.
     JobId = "job_";
     /// The record of one training.

@@ -208,6 +208,8 @@ settings! {
         weight_on_prompt: f64 = 1.0, "weightOnPrompt", 0.0..=10.0, "Weight of the prompt", "How much staying with the prompt counts.";
         weight_fluency: f64 = 1.0, "weightFluency", 0.0..=10.0, "Weight of fluency", "How much natural language counts.";
         weight_genre: f64 = 0.5, "weightGenre", 0.0..=10.0, "Weight of genre", "How much matching the genre sliders counts.";
+        retry_below: f64 = 4.0, "retryBelow", 0.0..=10.0, "Try again below", "When the best text stands below this, the strongest other member writes once more; 0 never does.";
+        member_variety: bool = true, "memberVariety", (), "Vary the members", "One text of four is written more calmly, so that the vote has something to choose from.";
     }
     "Learning" {
         taste_every_thumbs: u32 = 1, "tasteEveryThumbs", 1..=100, "Relearn taste after", "Your taste is learned anew after this many thumbs.";
@@ -218,6 +220,7 @@ settings! {
         auto_train_automatic: bool = false, "autoTrainAutomatic", (), "Train by itself", "When there are enough new examples, the training of your personal adapter starts without a click.";
     }
     "Training" {
+        taste_pairs: u32 = 50, "tastePairs", 0..=1000, "Pairs chosen by taste", "At most so many pairs that your taste tells apart join yours in a training from pairs, and never more than yours.";
         virtual_tokens: u32 = 16, "virtualTokens", 1..=128, "Soft prompt length", "How many learned prompt vectors stand before your prompt.";
         lora_rank: u32 = 16, "loraRank", 1..=256, "LoRA rank", "How large a change LoRA and DoRA may make; more learns more and needs more memory.";
         lora_alpha: f64 = 32.0, "loraAlpha", 1.0..=1024.0, "LoRA alpha", "The change is scaled by alpha over rank.";

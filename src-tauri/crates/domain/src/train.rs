@@ -1,6 +1,6 @@
 //! Training: what is asked, what it would cost, what it reports, how it is judged.
 
-use crate::{BaseId, JobId, Phase, RunId};
+use crate::{BaseId, BlindResult, JobId, Phase, RunId};
 use serde::{Deserialize, Serialize};
 use specta::Type;
 
@@ -150,6 +150,9 @@ pub struct TrainingPlan {
     pub blocked_by: Option<crate::ApiError>,
     /// The plan in a sentence.
     pub sentence: String,
+    /// Why it learns in this way.
+    #[serde(default)]
+    pub why: String,
     /// The first words of the texts that would be trained on.
     pub openings: Vec<String>,
     /// What became of the rows of the file, when the training learns from one.
@@ -216,6 +219,9 @@ pub struct Verdict {
     pub promoted: bool,
     /// In plain words.
     pub reason: String,
+    /// What the person found in a blind test.
+    #[serde(default)]
+    pub blind: Option<BlindResult>,
 }
 
 /// What a person decides about a trained adapter.

@@ -127,6 +127,8 @@ pub enum NoticeCode {
     LeavesMachine,
     /// It did not answer; the others wrote.
     MemberSkipped,
+    /// The best text had a low score, so another member was asked once more.
+    Retried,
 }
 
 /// A finished generation.
@@ -146,6 +148,21 @@ pub struct WriteResult {
     /// Two candidates whose comparison would teach taste most, when exploring.
     #[serde(default)]
     pub explore_pair: Option<(CandidateId, CandidateId)>,
+    /// When the best text had a low score and another member was asked once more.
+    #[serde(default)]
+    pub retried: Option<Retried>,
+}
+
+/// A second try of a low-scored answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct Retried {
+    /// Who was asked: the member whose text stood next in the vote.
+    pub member: String,
+    /// How many candidates it added.
+    pub candidates: u32,
+    /// Standing of the best text before and after, 0–10: the weighted mean of its scores.
+    pub before: f64,
+    pub after: f64,
 }
 
 /// What is streamed while a generation runs. `index` counts candidates from 0 in the order they are written.
@@ -157,6 +174,11 @@ pub enum WriteEvent {
         n: u32,
         seed: u32,
         notices: Vec<Notice>,
+    },
+    /// The best text had a low score: a member writes `n` more, whose indices follow.
+    Retrying {
+        member: String,
+        n: u32,
     },
     /// More text of one candidate.
     Token {

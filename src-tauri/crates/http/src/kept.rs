@@ -7,7 +7,7 @@ use app::App;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use domain::{ApiError, CandidateId, Done, FeedbackRequest, GenerationId, GenerationRef, TasteTraining};
+use domain::{ApiError, CandidateId, Done, FeedbackRequest, GenerationId, GenerationRef, TasteQuestion, TasteTraining, TrainingExport};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -39,6 +39,20 @@ pub(crate) async fn train_preference(State(surface): State<Arc<Surface>>, reques
     let body: TasteTraining = from_body(Vec::new(), request.into_body()).await?;
     let trained = surface.call(move |app| app.train_taste(body)).await?;
     Ok(json(StatusCode::OK, &trained))
+}
+
+/// `POST /training/preference/score {prompt, completion}` → `{ok, score}` and how sure that is.
+pub(crate) async fn score_preference(State(surface): State<Arc<Surface>>, request: Request) -> Result<Response, Refusal> {
+    let body: TasteQuestion = from_body(Vec::new(), request.into_body()).await?;
+    let score = surface.call(move |app| app.score_taste(body)).await?;
+    Ok(json(StatusCode::OK, &score))
+}
+
+/// `POST /training/export {out_path, kind?}` → `{ok, files}`; without a kind all there are.
+pub(crate) async fn export(State(surface): State<Arc<Surface>>, request: Request) -> Result<Response, Refusal> {
+    let body: TrainingExport = from_body(Vec::new(), request.into_body()).await?;
+    let exported = surface.call(move |app| app.export_training(body)).await?;
+    Ok(json(StatusCode::OK, &exported))
 }
 
 /// The candidate that an id means: itself, or the winner of its generation.

@@ -107,6 +107,11 @@ fn http_only() -> Vec<(RouteInfo, MethodRouter<Arc<Surface>>)> {
             route("POST", "/training/preference/train", "Learn taste anew", "TasteTraining", "TasteTrained", 200),
             post(kept::train_preference),
         ),
+        (
+            route("POST", "/training/preference/score", "How likely the person likes a text", "TasteQuestion", "TasteScore", 200),
+            post(kept::score_preference),
+        ),
+        (route("POST", "/training/export", "Training data as JSON lines", "TrainingExport", "TrainingExported", 200), post(kept::export)),
         (route("GET", "/openapi.json", "This document", "", "OpenAPI 3.1", 200), get(openapi::document)),
         (RouteInfo { token: false, ..route("GET", "/healthz", "Whether it answers", "", "Done", 200) }, get(healthy)),
     ]

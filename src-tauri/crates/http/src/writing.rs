@@ -85,6 +85,7 @@ fn as_sse(next: &Result<WriteEvent, ApiError>) -> Event {
 fn name(event: &WriteEvent) -> &'static str {
     match event {
         WriteEvent::Started { .. } => "started",
+        WriteEvent::Retrying { .. } => "retrying",
         WriteEvent::Token { .. } => "token",
         WriteEvent::Candidate { .. } => "candidate",
         WriteEvent::Chosen { .. } => "chosen",

@@ -24,10 +24,12 @@ pub use fault::Fault;
 pub use migration::{MIGRATIONS, Migration, SCHEMA_VERSION};
 pub use open::{OpenReport, Options};
 pub use table::adapter::AdapterSwitch;
+pub use table::blind_pair::StoredBlindPair;
 pub use table::candidate::StoredCandidate;
 pub use table::change_log::{ChangeRange, KEPT_CHANGES};
 pub use table::example::ExampleCounts;
-pub use table::feedback::{LikedText, RatedText, Thumbs};
+pub use table::feedback::{RatedText, Thumbs};
+pub use table::generation::UnjudgedGeneration;
 pub use table::job::MAX_ATTEMPTS;
 pub use table::taste::TasteVersion;
 

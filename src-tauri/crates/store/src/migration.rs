@@ -1,7 +1,8 @@
 //! The schema, version by version. A version that was ever shipped is never edited; a new one is appended.
 
 use crate::table::{
-    adapter, auto_train, base, candidate, change_log, draft, example, feedback, generation, job, metric, pull, run, setting, taste,
+    adapter, auto_train, base, blind_pair, candidate, change_log, draft, example, feedback, generation, job, metric, preference, pull, run,
+    setting, taste,
 };
 use crate::{Result, StoreError};
 use rusqlite::{Connection, TransactionBehavior};
@@ -33,6 +34,7 @@ pub const MIGRATIONS: &[Migration] = &[
     },
     Migration { version: 2, statements: &[auto_train::V2, example::V2] },
     Migration { version: 3, statements: &[base::V3, pull::V3, candidate::V3] },
+    Migration { version: 4, statements: &[preference::V4, blind_pair::V4, generation::V4] },
 ];
 
 /// The newest version that this program knows.

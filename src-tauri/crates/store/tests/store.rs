@@ -21,6 +21,8 @@ mod golden;
 mod history;
 #[path = "store/opening.rs"]
 mod opening;
+#[path = "store/preferences.rs"]
+mod preferences;
 #[path = "store/queue.rs"]
 mod queue;
 #[path = "store/sample.rs"]

@@ -28,4 +28,4 @@ pub use preference::{
 };
 pub use quality::{GOOD_ENOUGH, Quality, QualityInput, quality};
 pub use relevance::on_prompt;
-pub use vote::{VoteWeights, vote};
+pub use vote::{VoteWeights, standing, vote};

@@ -30,6 +30,23 @@ impl Default for VoteWeights {
     }
 }
 
+/// How good a text is by itself, 0–10: the weighted mean of its scores, where [`vote`] only ranks it among its rivals. Taste
+/// counts where it is known; without a positive weight it is the quality.
+pub fn standing(scores: &Scores, weights: &VoteWeights) -> f64 {
+    let parts = [
+        (weights.taste, scores.taste.map(|taste| 10.0 * taste)),
+        (weights.quality, Some(scores.quality)),
+        (weights.on_prompt, Some(10.0 * scores.on_prompt)),
+        (weights.fluency, Some(10.0 * scores.fluency)),
+        (weights.genre, Some(10.0 * scores.genre)),
+    ];
+    let counted = parts.iter().filter_map(|(weight, score)| Some((*weight, (*score)?)));
+    let (sum, all) = counted
+        .filter(|(weight, score)| *weight > 0.0 && weight.is_finite() && score.is_finite())
+        .fold((0.0, 0.0), |(sum, all), (weight, score)| (sum + weight * score, all + weight));
+    if all > 0.0 { sum / all } else { scores.quality }
+}
+
 /// Fills `total` (0–10) of every candidate and returns their indices, best first.
 ///
 /// Each score is a voter that ranks the candidates and gives each one point for every candidate it beats and half a

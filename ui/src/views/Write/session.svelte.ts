@@ -3,6 +3,7 @@ import { toFailure, type Failure } from "../../api/errors";
 import type { Candidate, FeedbackItem, FeedbackRequest, Notice, WriteEvent, WriteRequest, WriteResult } from "../../api/bindings";
 import { app } from "../../stores/app.svelte";
 import { messages } from "../../stores/messages.svelte";
+import { t } from "../../strings/index.svelte";
 
 export type SheetState = "idle" | "writing" | "done";
 
@@ -143,10 +144,14 @@ class Session {
 		}
 	}
 
-	/** Answers the explore pair. */
-	async prefer(better: Candidate, other: Candidate): Promise<void> {
+	/** Answers the explore pair: one comparison, no thumbs. */
+	async prefer(better: Candidate, worse: Candidate): Promise<void> {
 		this.pairOpen = false;
-		if (await this.feedback(better, { verdict: 1 })) await this.feedback(other, { verdict: -1 });
+		try {
+			app.taste = (await call("prefer", { better: better.id, worse: worse.id })).taste;
+		} catch (thrown) {
+			messages.report(thrown);
+		}
 	}
 
 	private begin(request: WriteRequest): void {
@@ -173,6 +178,12 @@ class Session {
 				this.growing = Array.from({ length: event.n }, () => this.prefix);
 				this.complete = Array.from({ length: event.n }, () => null);
 				this.notices = event.notices;
+				break;
+			case "retrying":
+				this.growing.push(...Array.from({ length: event.n }, () => this.prefix));
+				this.complete.push(...Array.from({ length: event.n }, () => null));
+				this.select(this.growing.length - event.n);
+				this.notices = [...this.notices, { code: "retried", message: t("write.retrying", { member: event.member, count: event.n }) }];
 				break;
 			case "token": {
 				this.growing[event.index] = (this.growing[event.index] ?? this.prefix) + event.text;

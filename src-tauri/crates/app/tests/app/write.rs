@@ -24,7 +24,7 @@ fn streamed_tokens_add_up_to_the_stored_texts() {
         .write_streaming(short(PROMPTS[1], 3), &mut |event| match event {
             WriteEvent::Token { index, text } => streamed[index as usize].push_str(&text),
             WriteEvent::Candidate { index, candidate } => in_order.push((index, candidate.text)),
-            WriteEvent::Started { .. } | WriteEvent::Chosen { .. } => {}
+            WriteEvent::Started { .. } | WriteEvent::Retrying { .. } | WriteEvent::Chosen { .. } => {}
         })
         .expect("written");
     for (index, text) in in_order {

@@ -4,7 +4,7 @@ use crate::args::Feedback;
 use crate::backend::Backend;
 use crate::output::Printer;
 use app::calls::call;
-use domain::{ApiError, CandidateId, ErrorCode, FeedbackRequest, TasteSummary};
+use domain::{ApiError, CandidateId, ErrorCode, FeedbackRequest, PreferenceRequest, TasteSummary};
 use std::io::Read;
 use std::path::Path;
 
@@ -26,9 +26,18 @@ pub fn run(feedback: Feedback, backend: &Backend, printer: &Printer) -> Result<(
     Ok(())
 }
 
+/// `inkling prefer BETTER WORSE`
+pub fn prefer(better: String, worse: String, backend: &Backend, printer: &Printer) -> Result<(), ApiError> {
+    let request = PreferenceRequest { better: CandidateId(better), worse: CandidateId(worse) };
+    let stored = backend.call::<call::Prefer>(request)?;
+    printer.result(&stored, || format!("Stored as {}. {}", stored.preference_id, taste(&stored.taste)));
+    Ok(())
+}
+
 fn taste(taste: &TasteSummary) -> String {
     let thumbs = if taste.thumbs == 1 { "1 verdict".to_owned() } else { format!("{} verdicts", taste.thumbs) };
     match (taste.confident, taste.auc) {
+        _ if taste.pinned => format!("You went back to an earlier taste; {thumbs} wait until `inkling train preference`."),
         (true, Some(auc)) => format!("Your taste from {thumbs} counts in the vote (AUC {auc:.2})."),
         (true, None) => format!("Your taste from {thumbs} counts in the vote."),
         (false, _) => format!("No sure taste from {thumbs} yet; the vote does without it."),

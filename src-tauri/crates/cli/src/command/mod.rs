@@ -2,6 +2,7 @@
 
 mod about;
 mod adapters;
+mod export;
 mod feedback;
 mod jobs;
 mod models;
@@ -52,7 +53,9 @@ fn run_in(command: Command, backend: &Backend, printer: &Printer) -> Result<Exit
         Command::Train(Train::Preference { epochs, vocab_size, lr }) => taste::train(epochs, vocab_size, lr, backend, printer),
         Command::Jobs { action } => jobs::run(action, backend, printer),
         Command::Adapters { action } => adapters::run(action, backend, printer),
-        Command::Taste => taste::show(backend, printer),
+        Command::Taste { action } => taste::run(action, backend, printer),
+        Command::Prefer { better, worse } => feedback::prefer(better, worse, backend, printer),
+        Command::Export { kind, out } => export::run(kind, &out, backend, printer),
         Command::Settings { action } => settings::run(action, backend, printer),
         Command::Doctor => return about::doctor(backend, printer),
         // Handled by `run`, which opens the data folder for them differently or not at all.

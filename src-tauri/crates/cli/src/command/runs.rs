@@ -6,7 +6,10 @@ use crate::backend::Backend;
 use crate::output::{Printer, duration, name, table};
 use app::calls::call;
 use base64::Engine as _;
-use domain::{ApiError, ChartFormat, ChartQuery, Decision, ErrorCode, Limit, Run, RunDecision, RunId, RunRef, SavedPath};
+use domain::{
+    ApiError, BlindAnswer, BlindChoice, BlindPair, BlindRequest, ChartFormat, ChartQuery, Decision, ErrorCode, Limit, Run, RunDecision,
+    RunId, RunRef, SavedPath,
+};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,12 +36,46 @@ pub fn run(action: Option<Runs>, backend: &Backend, printer: &Printer) -> Result
             let adapter = backend.call::<call::Decide>(RunDecision { run_id: RunId(id), decision })?;
             printer.result(&adapter, || format!("{} ({}) is {} now.", adapter.name, adapter.id, name(&adapter.state)));
         }
+        Runs::Blind { id, answer, again } => blind(RunId(id), &answer, again, backend, printer)?,
         Runs::Delete { id } => {
             let done = backend.call::<call::DeleteRun>(which(id))?;
             printer.result(&done, || "Deleted; its adapter stays.".to_owned());
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes the answers given, then shows the test as it stands.
+fn blind(run_id: RunId, answers: &[String], again: bool, backend: &Backend, printer: &Printer) -> Result<(), ApiError> {
+    let answers = answers.iter().map(|text| answer(&run_id, text)).collect::<Result<Vec<_>, _>>()?;
+    let mut test = backend.call::<call::BlindTest>(BlindRequest { run_id, again })?;
+    for answer in answers {
+        test = backend.call::<call::AnswerBlind>(answer)?;
+    }
+    printer.result(&test, || {
+        let pair = |pair: &BlindPair| {
+            let chosen = pair.choice.map_or("not answered".to_owned(), |choice| format!("answered: {}", name(&choice)));
+            let told = pair.trained.map_or(String::new(), |side| format!("; the trained one wrote the {}", name(&side)));
+            format!("{}. {} ({chosen}{told})\n\nFirst:\n{}\n\nSecond:\n{}\n", pair.number, pair.prompt, pair.first, pair.second)
+        };
+        let pairs: Vec<_> = test.pairs.iter().map(pair).collect();
+        format!("{}\n{}", pairs.join("\n"), test.sentence)
+    });
+    Ok(())
+}
+
+fn answer(run_id: &RunId, text: &str) -> Result<BlindAnswer, ApiError> {
+    let choice = |word: &str| match word {
+        "first" => Some(BlindChoice::First),
+        "second" => Some(BlindChoice::Second),
+        "neither" => Some(BlindChoice::Neither),
+        _ => None,
+    };
+    let read = text.split_once('=').and_then(|(number, word)| Some((number.parse().ok()?, choice(word)?)));
+    let Some((number, choice)) = read else {
+        return Err(ApiError::field("answer", format!("\"{text}\" is no answer.")).hint("Write 1=first, 1=second or 1=neither."));
+    };
+    Ok(BlindAnswer { run_id: run_id.clone(), number, choice })
 }
 
 fn list(runs: &[Run]) -> String {

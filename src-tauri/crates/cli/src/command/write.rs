@@ -72,6 +72,9 @@ impl Screen<'_> {
             WriteEvent::Started { notices, .. } => {
                 notices.iter().for_each(|notice| self.printer.remark(&format!("note: {}", notice.message)))
             }
+            WriteEvent::Retrying { member, n } => {
+                self.printer.remark(&format!("\nThe best text has a low score; {member} writes {n} more."));
+            }
             WriteEvent::Token { index: LEADING, text } if self.printer.watched() => {
                 self.printer.piece(text);
                 self.written = true;

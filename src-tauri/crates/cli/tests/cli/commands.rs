@@ -208,3 +208,24 @@ fn the_old_name_of_the_trainer_still_works() {
     assert_eq!((output.status.code(), &error["error"]["code"]), (Some(1), &json!("not_ready")), "it has no data, and exits with 1");
     assert_eq!(home.run("train_soft_prompt --json").error()["code"], "not_ready", "also as a command");
 }
+
+#[test]
+fn comparisons_versions_scores_and_exports_have_their_commands() {
+    let home = Home::new();
+    let written = home.write(3);
+    let id = |at: usize| written["candidates"][at]["id"].as_str().unwrap().to_owned();
+    let preferred = home.run_words(["prefer", &id(1), &id(0), "--json"]).json();
+    assert!(preferred["preference_id"].as_str().is_some_and(|id| id.starts_with("pref_")), "{preferred}");
+    assert_eq!(home.run_words(["feedback", &id(0), "not good at all", "--tags", "slow"]).code, 0, "words alone are a verdict");
+    let versions = home.run_words(["taste", "versions", "--json"]).json();
+    assert_eq!(versions.as_array().map(Vec::len), Some(2), "one for the comparison, one for the verdict: {versions}");
+    assert_eq!(home.run_words(["taste", "restore", "1", "--json"]).json()["summary"]["pinned"], true);
+    let score = home.run_words(["taste", "score", "The lamp burned.", "--json"]).json();
+    assert!(score["score"].as_f64().is_some_and(|score| (0.0..=1.0).contains(&score)), "{score}");
+    let out = home.path().join("exported");
+    let exported = home.run_words(["export", "dpo", "--out", &out.display().to_string(), "--json"]).json();
+    assert_eq!(exported["files"][0]["rows"], 1, "{exported}");
+    assert!(out.join("dpo.jsonl").is_file());
+    assert_eq!(home.run_words(["export", "sft", "--out", &out.display().to_string()]).code, 1, "nothing is liked yet");
+    assert_eq!(home.run_words(["runs", "blind", "run_none", "--answer", "1=maybe"]).code, 2, "an answer that cannot be read");
+}

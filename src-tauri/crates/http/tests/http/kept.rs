@@ -33,6 +33,13 @@ async fn preference_training_answers_in_the_old_shape() {
     let trained: Value = house.post("/training/preference/train", json!({ "epochs": 5, "max_vocab": 5000, "lr": 0.1 })).await.as_json();
     assert_eq!((&trained["ok"], &trained["examples"]), (&json!(true), &json!(2)), "{trained}");
     let path = trained["model_path"].as_str().expect("a path");
+    let scored: Value =
+        house.post("/training/preference/score", json!({ "prompt": "a lamp", "completion": "The lamp burned." })).await.as_json();
+    assert!(scored["ok"] == json!(true) && (0.0..=1.0).contains(&scored["score"].as_f64().expect("a score")), "{scored}");
+    let out = std::path::Path::new(path).with_file_name("exported.jsonl");
+    let exported: Value = house.post("/training/export", json!({ "out_path": out })).await.as_json();
+    assert_eq!((&exported["ok"], &exported["files"][0]["rows"]), (&json!(true), &json!(1)), "{exported}");
+    assert!(out.with_file_name("exported-sft.jsonl").is_file());
     assert!(path.ends_with("preference_model.json") && std::path::Path::new(path).is_file(), "{path} is a readable file");
 }
 

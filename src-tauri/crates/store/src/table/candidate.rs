@@ -4,7 +4,7 @@ use crate::table::change_log::Recorder;
 use crate::table::{feedback, generation};
 use crate::value::{Json, Name, finite};
 use crate::{Result, Store, StoreError};
-use domain::{Candidate, CandidateId, Change, GenerationId, QualityPart, Scores, WriteRequest};
+use domain::{Candidate, CandidateId, GenerationId, QualityPart, Scores, WriteRequest};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 pub(crate) const V1: &str = "
@@ -35,19 +35,6 @@ pub struct StoredCandidate {
 }
 
 impl Store {
-    /// Stores one complete candidate of a generation that still goes on, or replaces it.
-    ///
-    /// # Errors
-    /// `NotFound` when the generation was not begun.
-    pub fn store_candidate(&self, generation_id: &GenerationId, candidate: &Candidate) -> Result<()> {
-        self.write(|tx| {
-            let begun = tx.query_row("SELECT 1 FROM generation WHERE id = ?1", [&generation_id.0], |_| Ok(())).optional()?;
-            begun.ok_or_else(|| StoreError::not_found("generation", generation_id))?;
-            put(tx, generation_id, candidate)?;
-            tx.record(Change::GenerationStored { generation_id: generation_id.clone() })
-        })
-    }
-
     /// A candidate with its newest feedback and its generation's request.
     ///
     /// # Errors

@@ -39,20 +39,6 @@ pub struct RatedText {
     pub at_seq: u32,
 }
 
-/// A liked text, for training.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LikedText {
-    pub candidate_id: CandidateId,
-    pub generation_id: GenerationId,
-    pub prompt: String,
-    pub genres: GenreMix,
-    pub style: Option<Style>,
-    /// As the person edited it last, else as it was written.
-    pub text: String,
-    pub edited: bool,
-    pub at_seq: u32,
-}
-
 /// How many texts have been judged, by their newest verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Thumbs {
@@ -119,15 +105,6 @@ impl Store {
         })
     }
 
-    /// Every text whose newest verdict is a thumb up, in the order in which they were given.
-    pub fn liked_texts(&self) -> Result<Vec<LikedText>> {
-        self.read(|tx| {
-            let mut query = tx.prepare_cached(&format!("{NEWEST} AND f.verdict = 1 ORDER BY f.seq"))?;
-            let rated = query.query_map([], rated)?.collect::<rusqlite::Result<Vec<_>>>()?;
-            Ok(rated.into_iter().map(LikedText::from).collect())
-        })
-    }
-
     /// Counts judged texts in history by their newest verdict.
     pub fn thumbs(&self) -> Result<Thumbs> {
         self.read(|tx| {
@@ -177,19 +154,4 @@ fn rated(row: &Row<'_>) -> rusqlite::Result<RatedText> {
         comment: row.get("comment")?,
         at_seq: row.get("seq")?,
     })
-}
-
-impl From<RatedText> for LikedText {
-    fn from(rated: RatedText) -> Self {
-        Self {
-            candidate_id: rated.candidate_id,
-            generation_id: rated.generation_id,
-            prompt: rated.prompt,
-            genres: rated.genres,
-            style: rated.style,
-            text: rated.text,
-            edited: rated.original_text.is_some(),
-            at_seq: rated.at_seq,
-        }
-    }
 }

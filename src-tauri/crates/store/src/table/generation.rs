@@ -4,7 +4,8 @@ use crate::table::candidate;
 use crate::value::{Json, finite};
 use crate::{Conflict, Result, Store, StoreError};
 use domain::{
-    CandidateId, Change, GenerationDetail, GenerationId, GenerationPage, GenerationSummary, Notice, Timestamp, WriteRequest, WriteResult,
+    CandidateId, Change, GenerationDetail, GenerationId, GenerationPage, GenerationSummary, Notice, Retried, Timestamp, WriteRequest,
+    WriteResult,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -29,8 +30,18 @@ CREATE TABLE generation (
 ) STRICT;
 ";
 
+pub(crate) const V4: &str = "ALTER TABLE generation ADD COLUMN retried TEXT;";
+
 /// The first words of a text, as history shows them.
 const OPENING_CHARS: usize = 140;
+
+/// A generation that the person has not judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnjudgedGeneration {
+    pub generation_id: GenerationId,
+    pub request: WriteRequest,
+    pub texts: Vec<String>,
+}
 
 impl Store {
     /// Stores a request before any text is written: from here on the prompt survives whatever happens.
@@ -56,7 +67,7 @@ impl Store {
     pub fn finish_generation(&self, result: &WriteResult) -> Result<()> {
         self.write(|tx| {
             let sql = "UPDATE generation SET chosen = ?2, seed = ?3, seconds = ?4, first_token_seconds = ?5,
-                tokens_per_second = ?6, notices = ?7, explore_pair = ?8, finished_at = ?9 WHERE id = ?1";
+                tokens_per_second = ?6, notices = ?7, explore_pair = ?8, finished_at = ?9, retried = ?10 WHERE id = ?1";
             let found = tx.execute(
                 sql,
                 params![
@@ -69,6 +80,7 @@ impl Store {
                     Json(&result.notices),
                     result.explore_pair.as_ref().map(Json),
                     tx.now().0,
+                    result.retried.as_ref().map(Json),
                 ],
             )?;
             if found == 0 {
@@ -160,6 +172,26 @@ impl Store {
         })
     }
 
+    /// Finished generations with two texts or more of which none was judged, the newest first: request and texts.
+    pub fn unjudged_generations(&self, limit: u32) -> Result<Vec<UnjudgedGeneration>> {
+        self.read(|tx| {
+            let sql = "SELECT g.id, g.request FROM generation g
+                WHERE g.removed_at IS NULL AND g.finished_at IS NOT NULL
+                    AND (SELECT count(*) FROM candidate c WHERE c.generation_id = g.id) > 1
+                    AND NOT EXISTS (SELECT 1 FROM feedback f JOIN candidate c ON c.id = f.candidate_id WHERE c.generation_id = g.id)
+                    AND NOT EXISTS (SELECT 1 FROM preference p WHERE p.generation_id = g.id)
+                ORDER BY g.seq DESC LIMIT ?1";
+            let mut query = tx.prepare_cached(sql)?;
+            let rows = query.query_map([limit], |row| Ok((row.get(0).map(GenerationId)?, row.get(1)?)))?;
+            let rows = rows.collect::<rusqlite::Result<Vec<(GenerationId, Json<WriteRequest>)>>>()?;
+            let with_texts = rows.into_iter().map(|(generation_id, Json(request))| {
+                let texts = candidate::of_generation(tx, &generation_id)?.into_iter().map(|one| one.text).collect();
+                Ok(UnjudgedGeneration { generation_id, request, texts })
+            });
+            with_texts.collect()
+        })
+    }
+
     /// Erases generations that were removed before `removed_before`, with their candidates and feedback; returns how many.
     pub fn purge_removed_generations(&self, removed_before: &Timestamp) -> Result<u32> {
         // Nothing is announced: they were announced as removed, and no surface shows them.
@@ -182,6 +214,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<GenerationDetail> {
     let Json(request): Json<WriteRequest> = row.get("request")?;
     let explore_pair: Option<Json<(CandidateId, CandidateId)>> = row.get("explore_pair")?;
     let notices: Option<Json<Vec<Notice>>> = row.get("notices")?;
+    let retried: Option<Json<Retried>> = row.get("retried")?;
     Ok(GenerationDetail {
         created_at: Timestamp(row.get("created_at")?),
         result: WriteResult {
@@ -194,6 +227,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<GenerationDetail> {
             tokens_per_second: row.get::<_, Option<_>>("tokens_per_second")?.unwrap_or_default(),
             notices: notices.map(|Json(notices)| notices).unwrap_or_default(),
             explore_pair: explore_pair.map(|Json(pair)| pair),
+            retried: retried.map(|Json(retried)| retried),
         },
         request,
     })

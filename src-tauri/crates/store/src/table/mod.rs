@@ -3,6 +3,7 @@
 pub(crate) mod adapter;
 pub(crate) mod auto_train;
 pub(crate) mod base;
+pub(crate) mod blind_pair;
 pub(crate) mod candidate;
 pub(crate) mod change_log;
 pub(crate) mod draft;
@@ -11,6 +12,7 @@ pub(crate) mod feedback;
 pub(crate) mod generation;
 pub(crate) mod job;
 pub(crate) mod metric;
+pub(crate) mod preference;
 pub(crate) mod pull;
 pub(crate) mod run;
 pub(crate) mod setting;

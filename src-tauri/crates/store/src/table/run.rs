@@ -81,24 +81,6 @@ impl Store {
             Ok(run)
         })
     }
-
-    /// Deletes runs that have ended or were interrupted, but never the newest `keep_recent` runs and, if `older_than` is
-    /// given, only those made before it. Returns them.
-    pub fn delete_runs(&self, older_than: Option<&Timestamp>, keep_recent: u32) -> Result<Vec<Run>> {
-        self.write(|tx| {
-            let sql = format!("{SELECT} ORDER BY run.seq DESC LIMIT -1 OFFSET ?1");
-            let mut query = tx.prepare(&sql)?;
-            let older = query.query_map([keep_recent], from_row)?.collect::<rusqlite::Result<Vec<_>>>()?;
-            let doomed = older.into_iter().filter(|run| {
-                (has_ended(run.status) || run.status == RunStatus::Interrupted) && older_than.is_none_or(|limit| run.created_at < *limit)
-            });
-            let doomed: Vec<_> = doomed.collect();
-            for run in &doomed {
-                delete(tx, run)?;
-            }
-            Ok(doomed)
-        })
-    }
 }
 
 /// A status that never changes again.

@@ -3,7 +3,7 @@
 use crate::value::Json;
 use crate::{Result, Store, StoreError};
 use domain::{Change, TasteSummary, Timestamp};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 pub(crate) const V1: &str = "
 CREATE TABLE taste (
@@ -39,14 +39,23 @@ impl Store {
         })
     }
 
+    /// Versions that are kept, the newest first.
+    pub fn taste_versions(&self) -> Result<Vec<TasteVersion>> {
+        self.read(|tx| {
+            let mut query = tx.prepare_cached("SELECT seq, json, summary, created_at FROM taste ORDER BY seq DESC")?;
+            Ok(query.query_map([], from_row)?.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
     pub fn newest_taste(&self) -> Result<Option<TasteVersion>> {
         self.read(|tx| {
             let sql = "SELECT seq, json, summary, created_at FROM taste ORDER BY seq DESC LIMIT 1";
-            let newest = tx.query_row(sql, [], |row| {
-                let Json(summary) = row.get(2)?;
-                Ok(TasteVersion { version: row.get(0)?, json: row.get(1)?, summary, created_at: Timestamp(row.get(3)?) })
-            });
-            Ok(newest.optional()?)
+            Ok(tx.query_row(sql, [], from_row).optional()?)
         })
     }
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<TasteVersion> {
+    let Json(summary) = row.get(2)?;
+    Ok(TasteVersion { version: row.get(0)?, json: row.get(1)?, summary, created_at: Timestamp(row.get(3)?) })
 }

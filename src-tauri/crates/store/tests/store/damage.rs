@@ -12,13 +12,16 @@ fn read_all(store: &Store) -> Result<()> {
         store.generation(&item.generation_id)?;
     }
     store.feedback_for_taste()?;
-    store.liked_texts()?;
+    store.preferences()?;
+    store.unjudged_generations(100)?;
+    store.taste_versions()?;
     store.newest_taste()?;
     store.settings()?;
     store.draft()?;
     store.jobs(100)?;
     for run in store.runs(100)? {
         store.metrics(&run.run_id, None)?;
+        store.blind_pairs(&run.run_id)?;
     }
     store.adapters()?;
     store.changes_after(0, 1000)?;

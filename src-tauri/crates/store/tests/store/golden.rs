@@ -21,7 +21,7 @@ fn writes_the_golden_database() {
     write(&store, "gen_2", "A quiet harbour");
     store.add_feedback(&feedback("fb_1", "gen_1-a", 1, Some("The lamp burned on."))).unwrap();
     store.add_feedback(&feedback("fb_2", "gen_2-a", -1, None)).unwrap();
-    store.save_taste("{\"thumbs\":2}", &TasteSummary { trained: true, thumbs: 2, auc: None, confident: false }).unwrap();
+    store.save_taste("{\"thumbs\":2}", &TasteSummary { trained: true, thumbs: 2, ..TasteSummary::default() }).unwrap();
     store.save_settings(&Settings { theme: Theme::Dark, ..Settings::default() }).unwrap();
     store.save_draft(&Draft { json: "{\"prompt\":\"Half\"}".into() }).unwrap();
     store.enqueue(&job("job_1", Priority::High), &run("run_1")).unwrap();
@@ -33,6 +33,7 @@ fn writes_the_golden_database() {
     store.record_attempt(&"auto_1".into(), &attempt(1, None), None, 1.5, (50, false)).unwrap();
     store.insert_base(&crate::bases::installed("tiny")).unwrap();
     crate::bases::queue(&store, "job_9", "org/model").unwrap();
+    store.add_preference(&crate::preferences::preference("pref_1", Some("gen_2"), "better", "worse")).unwrap();
     let target = folder().join(format!("v{SCHEMA_VERSION}.db"));
     assert!(!target.exists(), "a shipped schema is never made again: {}", target.display());
     store.backup_to(&target).unwrap();
@@ -67,6 +68,7 @@ fn every_golden_database_opens_with_everything_in_it() {
             assert_eq!(store.installed_base(&"tiny".into()).unwrap(), crate::bases::installed("tiny"));
             assert_eq!(store.pull(&"job_9".into()).unwrap().unwrap().1.model, "org/model");
         }
+        assert_eq!(store.preferences().unwrap().len(), usize::from(version >= 4));
         assert!(!store.changes_after(0, 100).unwrap().is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! Jobs, runs and metrics.
 
-use crate::sample::{adapter, at, job, metric, open, run, verdict};
+use crate::sample::{adapter, job, metric, open, run, verdict};
 use domain::*;
 use std::sync::Barrier;
 use store::{Conflict, MAX_ATTEMPTS, Store, StoreError};
@@ -232,18 +232,4 @@ fn a_run_is_deleted_with_its_metrics_and_job_but_not_while_it_is_active() {
     assert!(matches!(store.metrics(&id, None), Err(StoreError::NotFound { .. })));
     assert!(store.jobs(10).unwrap().is_empty());
     assert_eq!(store.adapter(&"ad_1".into()).unwrap().run_id, None, "what it made stays");
-}
-
-#[test]
-fn bulk_deletion_keeps_the_newest_and_what_is_not_over() {
-    let (_folder, store) = open();
-    for name in ["1", "2", "3", "4", "5"] {
-        enqueue(&store, name, Priority::Normal);
-        let over = if name == "2" { (JobState::Paused, RunStatus::Paused) } else { (JobState::Completed, RunStatus::Completed) };
-        finish(&store, name, over.0, over.1);
-    }
-    assert!(store.delete_runs(Some(&at("2001-01-01T00:00:00.000Z")), 0).unwrap().is_empty());
-    let gone: Vec<_> = store.delete_runs(None, 2).unwrap().into_iter().map(|run| run.run_id.0).collect();
-    assert_eq!(gone, ["run_3", "run_1"]);
-    assert_eq!(store.runs(10).unwrap().len(), 3);
 }

@@ -59,6 +59,7 @@ pub fn result(id: &str) -> WriteResult {
         seconds: 1.25,
         first_token_seconds: 0.1,
         tokens_per_second: 80.0,
+        retried: Some(Retried { member: "story · calmer".into(), candidates: 1, before: 3.1, after: 5.2 }),
         notices: vec![Notice { code: NoticeCode::PromptCut, message: "The prompt was cut.".into() }],
     }
 }
@@ -157,6 +158,7 @@ pub fn verdict() -> Verdict {
         heldout_loss_after: Some(2.25),
         promoted: true,
         reason: "Preferred in 66% of pairs.".into(),
+        blind: Some(BlindResult { trained: 3, before: 1, neither: 1 }),
     }
 }
 

@@ -48,7 +48,7 @@ impl TasteModel {
 
     /// The figures of the card; `trained` says whether the last verdict made this version.
     pub fn summary(&self, trained: bool) -> TasteSummary {
-        TasteSummary { trained, thumbs: self.counts.thumbs, auc: self.auc, confident: self.confident }
+        TasteSummary { trained, thumbs: self.counts.thumbs, auc: self.auc, confident: self.confident, pinned: false }
     }
 
     /// Up to three words on either side whose weight is surely not zero.

@@ -2,7 +2,7 @@
 
 use domain::Scores;
 use proptest::prelude::*;
-use taste::{VoteWeights, vote};
+use taste::{VoteWeights, standing, vote};
 
 fn scores(taste: Option<f64>, quality: f64, on_prompt: f64, fluency: f64, genre: f64) -> Scores {
     Scores { taste, quality, on_prompt, fluency, genre, ..Scores::default() }
@@ -82,4 +82,15 @@ proptest! {
         backward.reverse();
         prop_assert_eq!(forward, backward);
     }
+}
+
+#[test]
+fn standing_is_the_weighted_mean_of_what_is_known() {
+    let scores = Scores { taste: Some(0.2), quality: 8.0, on_prompt: 0.6, fluency: 0.8, genre: 0.4, ..Scores::default() };
+    // (3·2 + 8 + 6 + 8 + 0.5·4) / 6.5
+    assert!((standing(&scores, &VoteWeights::default()) - 30.0 / 6.5).abs() < 1e-9);
+    let unknown = Scores { taste: None, ..scores.clone() };
+    assert!((standing(&unknown, &VoteWeights::default()) - 24.0 / 3.5).abs() < 1e-9, "without a taste the rest counts");
+    let nothing = VoteWeights { taste: 0.0, quality: 0.0, on_prompt: 0.0, fluency: 0.0, genre: 0.0 };
+    assert_eq!(standing(&scores, &nothing), 8.0);
 }
