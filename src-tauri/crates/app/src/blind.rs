@@ -43,10 +43,7 @@ impl App {
         let home = self.home();
         let mut run = home.store.run(&answer.run_id)?;
         let mut pairs = home.store.blind_pairs(&run.run_id)?;
-        let pair = pairs
-            .iter_mut()
-            .find(|pair| pair.number == answer.number)
-            .ok_or_else(|| ApiError::not_found("pair", &answer.number.to_string()))?;
+        let pair = pairs.iter_mut().find(|pair| pair.number == answer.number).ok_or_else(|| ApiError::not_found("pair", answer.number))?;
         if pair.choice.is_some() {
             // What was which may have been told since: an answer now would not be blind.
             return Err(ApiError::new(domain::ErrorCode::Conflict, format!("Pair {} is answered already.", pair.number))

@@ -90,8 +90,7 @@ impl App {
             let versions = home.store.taste_versions()?;
             let found = versions.iter().find(|one| one.version == wanted.version);
             let found = found.ok_or_else(|| {
-                ApiError::not_found("version of your taste", &wanted.version.to_string())
-                    .hint("`inkling taste versions` lists those that are kept.")
+                ApiError::not_found("version of your taste", wanted.version).hint("`inkling taste versions` lists those that are kept.")
             })?;
             let mut model: TasteModel = serde_json::from_str(&found.json).map_err(|error| {
                 ApiError::new(domain::ErrorCode::Damaged, format!("Version {} cannot be read: {error}.", wanted.version))

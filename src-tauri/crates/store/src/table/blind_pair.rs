@@ -81,7 +81,7 @@ impl Store {
         self.write(|tx| {
             let sql = "UPDATE blind_pair SET choice = ?3 WHERE run_id = ?1 AND number = ?2";
             if tx.execute(sql, params![run.run_id.0, number, Name(choice)])? == 0 {
-                return Err(StoreError::not_found("pair", &number));
+                return Err(StoreError::not_found("pair", number));
             }
             if let Some(preference) = preference {
                 preference::insert(tx, preference)?;
