@@ -47,6 +47,10 @@ bench: setup-terminal
 	@if [ -d ../shared/stories/fantasy ]; then \
 		cargo run --release --quiet --package inkling-training --example soft_prompt -- assets/models/story ../shared/stories fantasy steps=20; \
 	fi
+	@cargo build --release --quiet --package inkling-cli
+	@if python3 -c 'import peft' 2>/dev/null && [ -f ../shared/bench/bench_peft_lora_llama.py ]; then \
+		python3 tests/bench/train.py --peft-script ../shared/bench/bench_peft_lora_llama.py; \
+	fi
 
 # The experiments of LEARNING.md with simulated users, into target/eval; hours with everything.
 eval: setup-terminal

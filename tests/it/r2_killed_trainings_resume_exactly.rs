@@ -7,10 +7,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-const STEPS: u32 = 120;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_training_killed_again_and_again_ends_with_the_same_losses_and_the_same_adapter() {
+    killed_again_and_again(Recipe::SoftPrompt, 120, times(2, 20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lora_training_killed_again_and_again_ends_with_the_same_losses_and_the_same_adapter() {
+    killed_again_and_again(Recipe::Lora, 40, times(2, 10)).await;
+}
+
+async fn killed_again_and_again(recipe: Recipe, steps: u32, kills: u32) {
     let mut chance = Chance::fresh();
     let unbroken_home = tempfile::tempdir().expect("a folder");
     let inkling = Inkling::start(unbroken_home.path()).await;
@@ -24,19 +31,18 @@ async fn a_training_killed_again_and_again_ends_with_the_same_losses_and_the_sam
     copy(unbroken_home.path(), killed_home.path());
 
     let inkling = Inkling::start(unbroken_home.path()).await;
-    let run_id = inkling.client.call::<call::Train>(training()).await.expect("queued").run_id;
+    let run_id = inkling.client.call::<call::Train>(training(recipe, steps)).await.expect("queued").run_id;
     let unbroken = outcome(&inkling, &run_id).await;
     inkling.kill();
 
     let inkling = Inkling::start(killed_home.path()).await;
-    let run_id = inkling.client.call::<call::Train>(training()).await.expect("queued").run_id;
-    let kills = times(2, 20);
+    let run_id = inkling.client.call::<call::Train>(training(recipe, steps)).await.expect("queued").run_id;
     let mut inkling = inkling;
     let mut interrupted = 0;
     for kill in 1..=kills {
         // Killed at a random moment after a random step of the next stretch.
         // It may stop early by held-out loss, so all kills come in its first third.
-        let wanted = STEPS / 3 * kill / (kills + 1);
+        let wanted = steps / 3 * kill / (kills + 1);
         while run(&inkling, &run_id).await.step < wanted && run(&inkling, &run_id).await.status != RunStatus::Completed {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -50,7 +56,7 @@ async fn a_training_killed_again_and_again_ends_with_the_same_losses_and_the_sam
         }
     }
     let resumed = outcome(&inkling, &run_id).await;
-    println!("R2: soft prompt, {kills} kills, {interrupted} of them while it trained; {} losses compared", resumed.losses.len());
+    println!("R2: {recipe:?}, {kills} kills, {interrupted} of them while it trained; {} losses compared", resumed.losses.len());
     assert!(interrupted >= 1, "at least one kill hit the training");
     assert_eq!(unbroken.hash, resumed.hash, "the adapters are the same bytes");
     for (step, loss) in &resumed.losses {
@@ -90,7 +96,7 @@ async fn run(inkling: &Inkling, run_id: &RunId) -> Run {
 
 fn training() -> TrainRequest {
     TrainRequest {
-        hyperparameters: HyperparameterChoice { steps: Some(STEPS), checkpoint_steps: Some(7), seed: Some(3), ..Default::default() },
+        hyperparameters: HyperparameterChoice { steps: Some(steps), checkpoint_steps: Some(7), seed: Some(3), ..Default::default() },
         ..TrainRequest::of(Recipe::SoftPrompt)
     }
 }

@@ -5,6 +5,7 @@
 
 mod adapter;
 mod base;
+mod bench_train;
 mod blind;
 pub mod calls;
 mod chart;
@@ -34,6 +35,7 @@ mod training_file;
 mod worker;
 mod write;
 
+pub use bench_train::{TrainBench, TrainBenchResult, bench_train};
 pub use events::EventReceiver;
 pub use folder::{Assets, Holder, data_folder};
 pub use hub::Settings as HubSettings;

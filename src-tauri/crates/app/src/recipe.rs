@@ -75,12 +75,13 @@ pub(crate) struct TrainedAdapter {
     pub heldout_after: Option<f64>,
 }
 
-/// Trains by the recipe; goes on from the newest checkpoint in `run_folder`, if there is one.
+/// Trains by the recipe, with `recompute` in less memory and more time; goes on from the newest checkpoint in `run_folder`, if there is one.
 pub(crate) fn train(
     recipe: Recipe,
     hyperparameters: &Hyperparameters,
     base: &TrainableLlama,
     data: &TrainingData,
+    recompute: bool,
     run_folder: &Path,
     control: &Control,
     observer: &mut dyn Observer,
@@ -88,12 +89,12 @@ pub(crate) fn train(
     Ok(match recipe {
         Recipe::SoftPrompt => {
             let examples = data.as_examples();
-            let config = soft_prompt_config(hyperparameters, &examples);
+            let config = soft_prompt_config(hyperparameters, &examples, recompute);
             let outcome = training::soft_prompt(base, &examples, &config, run_folder, true, control, observer)?;
             finished(outcome, |soft_prompt| AdapterWeights::SoftPrompt(Arc::new(soft_prompt)))
         }
         Recipe::Lora | Recipe::Dora => {
-            let config = lora_config(recipe, hyperparameters);
+            let config = lora_config(recipe, hyperparameters, recompute);
             let outcome = match data {
                 TrainingData::Examples(data) => training::lora(base, data, &config, run_folder, true, control, observer)?,
                 TrainingData::Judgements(data) => training::lora_from_judgements(base, data, &config, run_folder, true, control, observer)?,
@@ -104,14 +105,23 @@ pub(crate) fn train(
 }
 
 /// Time and memory of a training at `speed` tokens a second.
-pub(crate) fn estimate(recipe: Recipe, hyperparameters: &Hyperparameters, data: &TrainingData, base: &LlamaConfig, speed: f64) -> Estimate {
+pub(crate) fn estimate(
+    recipe: Recipe,
+    hyperparameters: &Hyperparameters,
+    data: &TrainingData,
+    base: &LlamaConfig,
+    speed: f64,
+    recompute: bool,
+) -> Estimate {
     match (recipe, data) {
         (Recipe::SoftPrompt, data) => {
             let examples = data.as_examples();
-            training::estimate(&soft_prompt_config(hyperparameters, &examples), &examples, base, speed)
+            training::estimate(&soft_prompt_config(hyperparameters, &examples, recompute), &examples, base, speed)
         }
-        (_, TrainingData::Examples(data)) => training::estimate_lora(&lora_config(recipe, hyperparameters), data, base, speed),
-        (_, TrainingData::Judgements(data)) => training::estimate_judgements(&lora_config(recipe, hyperparameters), data, base, speed),
+        (_, TrainingData::Examples(data)) => training::estimate_lora(&lora_config(recipe, hyperparameters, recompute), data, base, speed),
+        (_, TrainingData::Judgements(data)) => {
+            training::estimate_judgements(&lora_config(recipe, hyperparameters, recompute), data, base, speed)
+        }
     }
 }
 
@@ -120,7 +130,7 @@ pub(crate) fn measure_speed(recipe: Recipe, hyperparameters: &Hyperparameters, b
     let threads = hyperparameters.threads as usize;
     match recipe {
         Recipe::SoftPrompt => training::measure_speed(base, threads),
-        Recipe::Lora | Recipe::Dora => training::measure_lora_speed(base, &lora_config(recipe, hyperparameters).shape, threads),
+        Recipe::Lora | Recipe::Dora => training::measure_lora_speed(base, &lora_config(recipe, hyperparameters, false).shape, threads),
     }
 }
 
@@ -139,18 +149,18 @@ fn finished<A>(outcome: Outcome<Trained<A>>, weights: impl FnOnce(A) -> AdapterW
 
 /// The prompt starts as the first words of the first text: closer to what is wanted than words drawn at random, and the
 /// same on a resume, because the dataset is frozen.
-fn soft_prompt_config(hyperparameters: &Hyperparameters, data: &Dataset) -> SoftPromptConfig {
+fn soft_prompt_config(hyperparameters: &Hyperparameters, data: &Dataset, recompute: bool) -> SoftPromptConfig {
     let start =
         data.train.first().map(|text| text.answer.iter().copied().take(hyperparameters.virtual_tokens as usize).collect::<Vec<_>>());
     SoftPromptConfig {
         start: start.filter(|tokens| !tokens.is_empty()).map_or(PromptStart::Vocabulary, PromptStart::Tokens),
         virtual_tokens: hyperparameters.virtual_tokens as usize,
-        run: run_config(hyperparameters),
+        run: run_config(hyperparameters, recompute),
         ..SoftPromptConfig::default()
     }
 }
 
-fn lora_config(recipe: Recipe, hyperparameters: &Hyperparameters) -> LoraConfig {
+fn lora_config(recipe: Recipe, hyperparameters: &Hyperparameters, recompute: bool) -> LoraConfig {
     LoraConfig {
         shape: LoraShape {
             rank: hyperparameters.rank as usize,
@@ -159,12 +169,12 @@ fn lora_config(recipe: Recipe, hyperparameters: &Hyperparameters) -> LoraConfig 
             dora: recipe == Recipe::Dora,
             targets: Projection::ALL.to_vec(),
         },
-        run: run_config(hyperparameters),
+        run: run_config(hyperparameters, recompute),
         ..LoraConfig::default()
     }
 }
 
-fn run_config(hyperparameters: &Hyperparameters) -> RunConfig {
+fn run_config(hyperparameters: &Hyperparameters, recompute: bool) -> RunConfig {
     RunConfig {
         learning_rate: hyperparameters.learning_rate,
         steps: hyperparameters.steps,
@@ -173,6 +183,7 @@ fn run_config(hyperparameters: &Hyperparameters) -> RunConfig {
         checkpoints_kept: hyperparameters.checkpoints_kept as usize,
         seed: u64::from(hyperparameters.seed),
         threads: hyperparameters.threads as usize,
+        recompute,
         ..RunConfig::default()
     }
 }

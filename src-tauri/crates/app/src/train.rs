@@ -1,14 +1,16 @@
 //! Planning a training, checking that it can be done, and queueing it.
 
 use crate::base::BUILT_IN;
-use crate::dataset::{FrozenDataset, JudgedText};
+use crate::dataset::{FrozenDataset, JudgedText, TrainingData};
 use crate::pairs::{self, JudgedPair};
 use crate::{App, available_mb, recipe, training_file, worker};
 use domain::{
     ApiError, BaseId, ErrorCode, FieldFault, HyperparameterChoice, Hyperparameters, Job, JobId, JobKind, JobState, Objective, Priority,
     Recipe, Run, RunId, RunStatus, Settings, Timestamp, TrainQueued, TrainRequest, TrainingPlan,
 };
+use model::LlamaConfig;
 use std::path::Path;
+use training::Estimate;
 
 /// Share of the free memory that a training may use unless the person sets a budget.
 const SHARE_OF_FREE_MEMORY: f64 = 0.75;
@@ -172,21 +174,26 @@ impl App {
         let base = self.base(&plan.base)?;
         let tokens = dataset.tokenised(base.tokenizer(), &plan.hyperparameters);
         let speed = self.worker.training_speed(plan.recipe, &plan.hyperparameters, || worker::trainable(self, &plan.base))?;
-        let estimate = recipe::estimate(plan.recipe, &plan.hyperparameters, &tokens, &config, speed);
-        plan.estimated_seconds = estimate.seconds;
-        // On top of what this process holds already.
-        plan.estimated_memory_mb = estimate.peak_memory_bytes as f64 / 1e6 + crate::process_mb();
-        let budget = match settings.memory_budget_mb {
-            0 => plan.available_memory_mb * SHARE_OF_FREE_MEMORY,
-            set => f64::from(set),
-        };
-        if plan.available_memory_mb > 0.0 && plan.estimated_memory_mb > budget {
+        let budget = memory_budget(settings, plan.available_memory_mb);
+        let estimate = |recompute| recipe::estimate(plan.recipe, &plan.hyperparameters, &tokens, &config, speed, recompute);
+        let mut estimate_fitting = estimate(false);
+        if budget.is_some_and(|budget| needed_mb(&estimate_fitting) > budget) {
+            // Slower, but it may fit.
+            estimate_fitting = estimate(true);
+        }
+        plan.estimated_seconds = estimate_fitting.seconds;
+        plan.estimated_memory_mb = needed_mb(&estimate_fitting);
+        if let Some(budget) = budget.filter(|budget| plan.estimated_memory_mb > *budget) {
+            let missing = plan.estimated_memory_mb - budget;
             return Ok(Some(
                 ApiError::new(
                     ErrorCode::OutOfMemory,
                     format!("This training needs about {:.0} MB; it may use {budget:.0} MB.", plan.estimated_memory_mb),
                 )
-                .hint("Choose a smaller batch or shorter texts, close other programs, or raise the memory budget in Settings."),
+                .hint(format!(
+                    "It would fit with {missing:.0} MB more: close other programs, or raise the memory budget in Settings. \
+                     Shorter texts or a smaller base need less."
+                )),
             ));
         }
         let busy = self
@@ -343,4 +350,30 @@ fn sentence(plan: &TrainingPlan) -> String {
         sentence.push_str(" More thumbs would make it better.");
     }
     sentence
+}
+
+/// MB that a training may use; `None` where the system does not say what is free.
+fn memory_budget(settings: &Settings, available_mb: f64) -> Option<f64> {
+    let budget = match settings.memory_budget_mb {
+        0 => available_mb * SHARE_OF_FREE_MEMORY,
+        set => f64::from(set),
+    };
+    (available_mb > 0.0).then_some(budget)
+}
+
+/// On top of what this process holds already.
+fn needed_mb(estimate: &Estimate) -> f64 {
+    estimate.peak_memory_bytes as f64 / 1e6 + crate::process_mb()
+}
+
+/// Whether a training that starts now fits only if it computes layers twice. The result is the same either way.
+pub(crate) fn memory_is_short(
+    settings: &Settings,
+    recipe: Recipe,
+    hyperparameters: &Hyperparameters,
+    data: &TrainingData,
+    base: &LlamaConfig,
+) -> bool {
+    let estimate = recipe::estimate(recipe, hyperparameters, data, base, 1.0, false);
+    memory_budget(settings, crate::available_mb()).is_some_and(|budget| needed_mb(&estimate) > budget)
 }

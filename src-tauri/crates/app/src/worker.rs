@@ -2,6 +2,7 @@
 
 use crate::dataset::FrozenDataset;
 use crate::recipe::{self, TrainedAdapter};
+use crate::train::memory_is_short;
 use crate::{App, Home, evaluate, folder, lock, memory};
 use domain::{
     Adapter, AdapterId, AdapterKind, AdapterState, ApiError, BaseId, Change, ErrorCode, Hyperparameters, Job, JobId, JobState, Metric,
@@ -226,7 +227,8 @@ fn train_and_judge(app: &Arc<App>, home: &Arc<Home>, job: &mut Job, run: &mut Ru
     let from = checkpoints.found.map_or(0, |(_, checkpoint)| checkpoint.progress.step);
     home.store.truncate_metrics(&observer.run.run_id, from)?;
     let (recipe, hyperparameters) = (observer.run.recipe, observer.run.hyperparameters.clone());
-    let outcome = recipe::train(recipe, &hyperparameters, &trainable, &tokens, &run_folder, control, &mut observer);
+    let recompute = memory_is_short(&home.store.settings()?, recipe, &hyperparameters, &tokens, trainable.config());
+    let outcome = recipe::train(recipe, &hyperparameters, &trainable, &tokens, recompute, &run_folder, control, &mut observer);
     observer.flush();
     drop(trainable);
     let trained = match outcome? {

@@ -82,6 +82,9 @@ pub enum Command {
     Serve(Serve),
     /// Check this installation
     Doctor,
+    /// How fast this machine is at one thing
+    #[command(subcommand)]
+    Bench(Bench),
     /// Put a backup in the place of a damaged database; the damaged files are kept
     Restore {
         /// A file of the data folder's backups, such as backups/after-change-0000000123.db
@@ -91,6 +94,58 @@ pub enum Command {
     Completions { shell: Shell },
     /// Print the manual page
     Man,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// One step of a training: forward, backward and update
+    Train(Box<BenchTrain>),
+}
+
+#[derive(Debug, Arguments)]
+pub struct BenchTrain {
+    /// soft-prompt, lora or dora
+    #[arg(long, default_value = "lora")]
+    pub recipe: String,
+    /// sft, dpo or kto
+    #[arg(long, default_value = "sft")]
+    pub objective: String,
+    /// smollm2-135m, tinyllama-1.1b or story
+    #[arg(long, default_value = "smollm2-135m")]
+    pub shape: String,
+    /// A folder with model.safetensors; random weights without
+    #[arg(long, value_name = "FOLDER")]
+    pub weights: Option<PathBuf>,
+    /// Texts of a step
+    #[arg(long, default_value_t = 1)]
+    pub batch: usize,
+    /// Tokens of a text
+    #[arg(long, default_value_t = 256)]
+    pub seq: usize,
+    /// Tokens of each text, in place of --batch and --seq
+    #[arg(long, value_delimiter = ',', value_name = "N,…")]
+    pub lengths: Vec<usize>,
+    #[arg(long, default_value_t = 16)]
+    pub rank: usize,
+    #[arg(long, default_value_t = 20)]
+    pub num_virtual_tokens: usize,
+    #[arg(long, default_value_t = 5)]
+    pub steps: usize,
+    /// 0 takes one per core
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Rows that go through the base at once
+    #[arg(long, default_value_t = 512)]
+    pub rows_at_once: usize,
+    /// How the base is held: f32, int8 or int4
+    #[arg(long, default_value = "f32")]
+    pub quantization: String,
+    /// Compute layers twice to need less memory
+    #[arg(long)]
+    pub recompute: bool,
+    /// A dump of bench_peft_lora_llama.py to compare loss and gradient with
+    #[arg(long, value_name = "FILE")]
+    pub reference: Option<PathBuf>,
 }
 
 #[derive(Debug, Arguments)]

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     pub seconds: f64,
+    /// Whether training may end sooner, because held-out loss stops falling.
+    pub at_most: bool,
     /// Of the whole training, the f32 base included.
     pub peak_memory_bytes: u64,
 }
@@ -38,9 +40,11 @@ pub fn estimate_lora(config: &LoraConfig, dataset: &Dataset, base: &LlamaConfig,
     let kept = base.query_width() + shape.targets.len() * shape.rank + dora(2 * base.hidden);
     let temporary = base.intermediate + base.hidden + dora(base.hidden + 2 * base.intermediate);
     // Weights, gradient, moments and the best, their copies while a checkpoint is written (values, bytes, the file), and with
-    // DoRA the widest projection while norms are taken.
-    let widest = Projection::ALL.map(|projection| projection.size(base)).map(|(outputs, inputs)| 2 * outputs * inputs);
-    let state = 17 * shape.parameters(base) + dora(widest.into_iter().max().unwrap_or(0));
+    // DoRA a product of the widest projection with A while norms are taken, and the lengths of all rows in f64.
+    let rows = |projection: Projection| projection.size(base).0;
+    let widest = Projection::ALL.map(rows).into_iter().max().unwrap_or(0) * shape.rank;
+    let lengths = 2 * base.layers * Projection::ALL.map(rows).iter().sum::<usize>();
+    let state = 17 * shape.parameters(base) + dora(widest + lengths);
     plan.estimate(dataset, base, tokens_per_second, state, kept, temporary)
 }
 
@@ -51,9 +55,9 @@ pub fn estimate_judgements(config: &LoraConfig, data: &Judgements, base: &LlamaC
     let texts_each = dataset.train.len().div_ceil(data.train.len().max(1)).max(1);
     let run = RunConfig { batch_size: config.run.batch_size * texts_each, ..config.run.clone() };
     let config = LoraConfig { run, ..config.clone() };
-    let Estimate { seconds, peak_memory_bytes } = estimate_lora(&config, &dataset, base, tokens_per_second);
+    let estimate = estimate_lora(&config, &dataset, base, tokens_per_second);
     let rows: usize = dataset.train.iter().chain(&dataset.heldout).map(|text| rows_of(text, 0)).sum();
-    Estimate { seconds: seconds + rows as f64 * FORWARD_SHARE / tokens_per_second.max(1.0), peak_memory_bytes }
+    Estimate { seconds: estimate.seconds + rows as f64 * FORWARD_SHARE / tokens_per_second.max(1.0), ..estimate }
 }
 
 /// Rows through the base a second, forward and backward, on `threads` threads (0: one per core); takes under a second
@@ -135,7 +139,8 @@ impl Plan<'_> {
         let recomputed = if self.run.recompute { 1.0 + FORWARD_SHARE } else { 1.0 };
         let work = f64::from(self.run.steps) * rows_a_step * recomputed + measurements * rows(&dataset.heldout) as f64 * FORWARD_SHARE;
         let peak = self.peak_memory(dataset, base, state, kept, temporary);
-        Estimate { seconds: work / tokens_per_second.max(1.0), peak_memory_bytes: peak as u64 }
+        let at_most = self.run.patience.is_some() && !dataset.heldout.is_empty();
+        Estimate { seconds: work / tokens_per_second.max(1.0), at_most, peak_memory_bytes: peak as u64 }
     }
 
     fn peak_memory(&self, dataset: &Dataset, base: &LlamaConfig, state: usize, kept: usize, temporary: usize) -> usize {

@@ -4,6 +4,8 @@
 //! would cost, [`measure_speed`] and [`measure_lora_speed`] supply the speed for that. A recipe reports to an [`Observer`] and is steered through a [`Control`].
 
 mod batch;
+mod bench;
+mod bench_reference;
 mod checkpoint;
 mod control;
 mod data;
@@ -32,6 +34,7 @@ mod tuned;
 mod workspace;
 
 pub use batch::{BatchOrder, PackedBatch};
+pub use bench::{Benched, BenchedLoss, StepBench, StepError, StepFigures, StepReference, bench_step, compare_step, random_base};
 pub use checkpoint::{Best, Checkpoint, Checkpoints, Newest, Point, Progress, RunIdentity, Skipped, Tensor};
 pub use control::{Control, ForegroundGate, ForegroundGuard, Stop};
 pub use data::{Dataset, Example, Split};

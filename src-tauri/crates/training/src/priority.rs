@@ -11,6 +11,11 @@ pub(crate) fn background_pool(threads: usize) -> Result<ThreadPool, ThreadPoolBu
         .build()
 }
 
+/// `threads` workers (0: one per core) at the priority of the program: for measurements.
+pub(crate) fn foreground_pool(threads: usize) -> Result<ThreadPool, ThreadPoolBuildError> {
+    ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("bench-{index}")).build()
+}
+
 /// Niceness 10 for the calling thread only. Failing is harmless: training is then merely less polite.
 #[cfg(target_os = "linux")]
 fn lower_priority() {

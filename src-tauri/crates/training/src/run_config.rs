@@ -20,7 +20,7 @@ pub struct RunConfig {
     pub weight_decay: f64,
     /// Longest gradient.
     pub clip_norm: f64,
-    /// Rows that go through the base at once: more is faster, fewer yields sooner and needs less memory.
+    /// Rows that go through the base at once: fewer yields sooner and needs less memory, below some hundred is slower.
     pub rows_at_once: usize,
     /// Updates between two measurements on held-out examples.
     pub heldout_every: u32,
@@ -49,7 +49,7 @@ impl Default for RunConfig {
             final_rate: 0.1,
             weight_decay: 0.0,
             clip_norm: 1.0,
-            rows_at_once: 1024,
+            rows_at_once: 512,
             heldout_every: 10,
             patience: Some(4),
             checkpoint_steps: 25,

@@ -2,6 +2,7 @@
 
 mod about;
 mod adapters;
+mod bench_train;
 mod export;
 mod feedback;
 mod jobs;
@@ -15,7 +16,7 @@ mod train;
 mod window;
 mod write;
 
-use crate::args::{Args, Command, Global, Train};
+use crate::args::{Args, Bench, Command, Global, Train};
 use crate::backend::Backend;
 use crate::output::Printer;
 use domain::ApiError;
@@ -28,6 +29,7 @@ pub fn run(args: Args, printer: &Printer) -> Result<ExitCode, ApiError> {
     let done = |outcome: Result<(), ApiError>| outcome.map(|()| ExitCode::SUCCESS);
     let Some(command) = command else { return window::open() };
     match command {
+        Command::Bench(Bench::Train(bench)) => done(bench_train::run(*bench, printer)),
         Command::Completions { shell } => done(about::completions(shell)),
         Command::Man => done(about::man()),
         Command::Restore { backup } => done(restore::run(global.data_dir, &backup, printer)),
@@ -59,7 +61,8 @@ fn run_in(command: Command, backend: &Backend, printer: &Printer) -> Result<Exit
         Command::Settings { action } => settings::run(action, backend, printer),
         Command::Doctor => return about::doctor(backend, printer),
         // Handled by `run`, which opens the data folder for them differently or not at all.
-        Command::Completions { .. }
+        Command::Bench(_)
+        | Command::Completions { .. }
         | Command::Man
         | Command::Restore { .. }
         | Command::Serve(_)

@@ -3,7 +3,7 @@
     python -m venv /tmp/reference && /tmp/reference/bin/pip install torch==2.15.0 transformers==5.23.0 peft==0.21.2 trl==1.16.0
     /tmp/reference/bin/python judged.py > judged.json
 
-The base, the adapter and `noise` are those of lora.py. Twenty updates over one batch of everything, AdamW at a constant rate
+The base and `noise` are those of lora.py. Twenty updates over one batch of everything, AdamW at a constant rate
 of 0.01 with a decay of 0.01, nothing clipped.
 """
 import contextlib
@@ -31,15 +31,35 @@ TRAINING = dict(per_device_train_batch_size=4, max_steps=STEPS, learning_rate=0.
 
 
 def vocabulary():
-    """Token i is the word `ti`."""
-    words = {f"t{i}": i for i in range(lora.SHAPE["vocab_size"])}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="t0"))
+    """Token i is the word `<i>`, so that no name of a special token is part of another name."""
+    words = {f"<{i}>": i for i in range(lora.SHAPE["vocab_size"])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<0>"))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"t{EOS}", pad_token="t0", unk_token="t0")
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"<{EOS}>", pad_token="<0>", unk_token="<0>")
 
 
 def words(tokens):
-    return "".join(f" t{token}" for token in tokens.tolist())
+    return "".join(f" <{token}>" for token in tokens.tolist())
+
+
+def fresh(dora):
+    """An adapter that changes nothing yet, so that TRL's reference (the adapter at the start) is the bare base.
+
+    A is noise with one seed for each module, counted from 3000; B is zero; magnitudes are the lengths of the rows.
+    """
+    config = transformers.LlamaConfig(**lora.SHAPE, tie_word_embeddings=True, attn_implementation="eager",
+                                      rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+    model = transformers.LlamaForCausalLM(config)
+    lora.fill(model, True)
+    tuned = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=6, target_modules=lora.MODULES,
+                                                       lora_dropout=0.0, use_dora=dora))
+    seed = 3000
+    for layer in tuned.base_model.model.model.layers:
+        for name in lora.MODULES:
+            a = getattr(layer.self_attn if name in lora.MODULES[:4] else layer.mlp, name).lora_A["default"].weight
+            a.data = lora.noise(seed, a.numel()).reshape(a.shape) / 4
+            seed += 1
+    return tuned
 
 
 def texts():
@@ -55,23 +75,27 @@ def trained(trainer):
 
 
 def dpo(dora):
-    tuned, _ = lora.adapted(dora, False)
+    tuned = fresh(dora)
     rows = [dict(prompt=words(p), chosen=words(c), rejected=words(r)) for p, c, r in texts()]
     args = trl.DPOConfig(output_dir=tempfile.mkdtemp(), beta=BETA, **TRAINING)
     return trained(trl.DPOTrainer(model=tuned, args=args, train_dataset=datasets.Dataset.from_list(rows), processing_class=vocabulary()))
 
 
 def kto(dora, loss_type):
-    tuned, _ = lora.adapted(dora, False)
+    tuned = fresh(dora)
     rows = [dict(prompt=words(p), completion=words(c), label=i % 2 == 0) for i, (p, c, _) in enumerate(texts())]
-    extra = dict(train_sampling_strategy="sequential") if loss_type == "kto" else {}
-    args = trl.KTOConfig(output_dir=tempfile.mkdtemp(), beta=BETA, loss_type=loss_type, **TRAINING, **extra)
+    training = dict(TRAINING)
+    if loss_type == "kto":  # of two texts, each is the other's neighbour in whatever order
+        rows = rows[:2]
+        training.update(per_device_train_batch_size=2, train_sampling_strategy="sequential")
+    args = trl.KTOConfig(output_dir=tempfile.mkdtemp(), beta=BETA, loss_type=loss_type, **training)
     return trained(trl.KTOTrainer(model=tuned, args=args, train_dataset=datasets.Dataset.from_list(rows), processing_class=vocabulary()))
 
 
 def by_hand(dora, loss):
     """Losses of what TRL has no trainer for, or one that counts the prompt too."""
-    tuned, parameters = lora.adapted(dora, False)
+    tuned = fresh(dora)
+    parameters = [p for p in tuned.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.01)
     end = torch.tensor([EOS])
     losses = []

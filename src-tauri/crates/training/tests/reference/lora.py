@@ -112,30 +112,6 @@ def log_probability(model, prompt, answer):
     return torch.log_softmax(logits, -1).gather(1, answer[:, None]).sum()
 
 
-def judged(kind, dora, beta=0.5):
-    """Twenty losses of DPO (arXiv 2305.18290), or of TRL's apo_zero_unpaired, against the base without its adapter."""
-    tuned, parameters = adapted(dora, False)
-    texts = [(tokens(1000 + i, 3), tokens(2000 + i, 4 + i)) for i in range(4)]
-    if kind == "dpo":  # each prompt's text is chosen over another one
-        texts = [text for i, (prompt, answer) in enumerate(texts) for text in [(prompt, answer), (prompt, tokens(3000 + i, 6 - i))]]
-    with torch.no_grad(), tuned.disable_adapter():
-        reference = torch.stack([log_probability(tuned, *text) for text in texts])
-    optimizer = torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.01)
-    losses = []
-    for _ in range(20):
-        optimizer.zero_grad()
-        ratio = torch.stack([log_probability(tuned, *text) for text in texts]) - reference
-        if kind == "dpo":
-            loss = -torch.nn.functional.logsigmoid(beta * (ratio[0::2] - ratio[1::2])).mean()
-        else:  # liked, disliked, liked, disliked
-            loss = torch.cat([1 - torch.sigmoid(beta * ratio[0::2]), torch.sigmoid(beta * ratio[1::2])]).mean()
-        loss.backward()
-        losses.append(loss.item())
-        optimizer.step()
-    return dict(kind=kind, dora=dora, losses=losses)
-
-
 torch.manual_seed(0)
 print(json.dumps(dict(versions=dict(torch=torch.__version__, transformers=transformers.__version__, peft=peft.__version__),
-                      cases=[case(False, False), case(True, True)],
-                      judged=[judged(kind, dora) for kind in ["dpo", "kto"] for dora in [False, True]])))
+                      cases=[case(False, False), case(True, True)])))
