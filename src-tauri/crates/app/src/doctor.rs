@@ -26,6 +26,8 @@ impl App {
     pub fn doctor(&self, _: Nothing) -> Result<DoctorReport, ApiError> {
         let base = self.base_row();
         let mut problems = self.problems(&base)?;
+        let embedder = self.embedder_row();
+        problems.extend(embedder.problem.clone());
         if let Err(error) = self.home().store.check_integrity() {
             problems.push(error.into());
         }
@@ -40,7 +42,7 @@ impl App {
             threads: std::thread::available_parallelism().map_or(1, |threads| threads.get() as u32),
             memory: MemoryReport { total_mb: memory::total_mb(), available_mb: memory::available_mb(), process_mb: memory::process_mb() },
             data_dir: self.data_dir().display().to_string(),
-            models: self.bases(Nothing {})?,
+            models: self.bases(Nothing {})?.into_iter().chain([embedder]).collect(),
             network_allowed: self.addresses()?,
             problems,
         })

@@ -12,6 +12,7 @@ mod chart;
 mod dataset;
 mod doctor;
 mod draft;
+mod embedder;
 mod ensemble;
 mod evaluate;
 mod events;

@@ -310,6 +310,7 @@ impl App {
     fn judge(&self, settings: &Settings, plan: &Plan, writers: &[(String, bool)], completions: &[Completion]) -> Vec<Candidate> {
         let taste = self.confident_taste();
         let texts: Vec<String> = completions.iter().map(|one| format!("{}{}", plan.continued, one.text)).collect();
+        let nearness = self.nearness(&plan.request.prompt, &texts);
         let mut scores: Vec<Scores> = completions
             .iter()
             .enumerate()
@@ -329,7 +330,7 @@ impl App {
                 Scores {
                     taste: taste.as_ref().map(|taste| taste.predict(&texts[index]).probability),
                     quality: quality.score,
-                    on_prompt: taste::on_prompt(&plan.request.prompt, &texts[index]),
+                    on_prompt: taste::on_prompt(&plan.request.prompt, &texts[index], nearness.get(index).copied()),
                     fluency: taste::fluency(mean_logprob.unwrap_or(-10.0), taste::repetition(&texts[index])),
                     genre: taste::genre_fit(&plan.request.genres, &texts[index]),
                     total: 0.0,
@@ -361,6 +362,15 @@ impl App {
                 feedback: None,
             })
             .collect()
+    }
+
+    /// How near each text is to the prompt in meaning; nothing without an embedder.
+    fn nearness(&self, prompt: &str, texts: &[String]) -> Vec<f64> {
+        let Some(embedder) = self.embedder() else { return Vec::new() };
+        let all: Vec<&str> = std::iter::once(prompt).chain(texts.iter().map(String::as_str)).collect();
+        let embeddings = embedder.embed(&all);
+        let Some((prompt, texts)) = embeddings.split_first() else { return Vec::new() };
+        texts.iter().map(|text| model::cosine(prompt, text)).collect()
     }
 
     /// Now and then, the two candidates whose comparison taste would learn most from.

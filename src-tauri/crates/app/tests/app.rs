@@ -8,6 +8,8 @@ mod bad_input;
 mod bases;
 #[path = "app/folder.rs"]
 mod folder;
+#[path = "app/relevance.rs"]
+mod relevance;
 #[path = "app/taste.rs"]
 mod taste;
 #[path = "app/train.rs"]

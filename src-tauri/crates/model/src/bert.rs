@@ -67,6 +67,13 @@ impl BertConfig {
         self.hidden / self.heads
     }
 
+    /// Numbers in the whole encoder, without a pooling head.
+    pub fn parameters(&self) -> usize {
+        let hidden = self.hidden;
+        let layer = 4 * hidden * (hidden + 1) + 2 * hidden * self.intermediate + self.intermediate + hidden + 4 * hidden;
+        (self.vocab + self.positions + self.types + 2) * hidden + self.layers * layer
+    }
+
     /// Caps far above every encoder that could run here, so that products of sizes cannot overflow.
     fn check(&self, path: &Path) -> Result<(), ModelError> {
         let caps = [

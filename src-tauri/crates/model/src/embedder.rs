@@ -10,8 +10,6 @@ use std::sync::{Mutex, PoisonError};
 /// A text's direction, of length 1: the cosine of two texts is the sum of products.
 pub type Embedding = [f32; 384];
 
-/// Word pieces of a text that are read, the two that frame it counted in; what follows is left out.
-const MOST_PIECES: usize = 256;
 /// Rows computed at once: enough to use the weights well, few enough to stay in the cache.
 const ROWS_AT_ONCE: usize = 512;
 
@@ -30,6 +28,9 @@ pub struct Embedder {
 }
 
 impl Embedder {
+    /// Word pieces of a text that are read, the two that frame it counted in; what follows is left out.
+    pub const MOST_PIECES: usize = 256;
+
     /// Loads `config.json`, `model.safetensors` and `tokenizer.json` of `dir`, after `model.json` where there is one.
     ///
     /// # Errors
@@ -47,9 +48,13 @@ impl Embedder {
         let machine = Machine { isa: options.isa, pool: Pool::new(options.threads), precision: options.precision };
         let bert = Bert::load(dir, &machine)?;
         let width = size_of::<Embedding>() / 4;
-        if bert.config.hidden != width || bert.config.positions < MOST_PIECES {
-            let reason =
-                format!("vectors of {} over {} positions are not {width} over {MOST_PIECES}", bert.config.hidden, bert.config.positions);
+        if bert.config.hidden != width || bert.config.positions < Self::MOST_PIECES {
+            let reason = format!(
+                "vectors of {} over {} positions are not {width} over {}",
+                bert.config.hidden,
+                bert.config.positions,
+                Self::MOST_PIECES
+            );
             return Err(ModelError::unsupported(&dir.join("config.json"), reason));
         }
         let tokenizer = Tokenizer::load(dir)?;
@@ -92,6 +97,11 @@ impl Embedder {
         embeddings
     }
 
+    /// Numbers in the whole encoder.
+    pub fn parameters(&self) -> usize {
+        self.bert.config.parameters()
+    }
+
     /// Bytes of weights, without the tokenizer.
     pub fn memory_bytes(&self) -> usize {
         self.bert.bytes()
@@ -100,10 +110,15 @@ impl Embedder {
     fn pieces(&self, text: &str) -> Vec<u32> {
         let mut pieces = vec![self.start];
         let known = |id: &u32| (*id as usize) < self.bert.config.vocab;
-        pieces.extend(self.tokenizer.encode(text).into_iter().filter(known).take(MOST_PIECES - 2));
+        pieces.extend(self.tokenizer.encode(text).into_iter().filter(known).take(Self::MOST_PIECES - 2));
         pieces.push(self.end);
         pieces
     }
+}
+
+/// How near two texts are in meaning, -1 to 1.
+pub fn cosine(a: &Embedding, b: &Embedding) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
 /// The mean of rows, brought to length 1.

@@ -39,7 +39,7 @@ mod weights;
 pub use adapted::WeightedLora;
 pub use chat::{ChatMessage, ChatRole, ChatTemplate};
 pub use config::{Architecture, LlamaConfig, Variant};
-pub use embedder::{Embedder, Embedding};
+pub use embedder::{Embedder, Embedding, cosine};
 pub use error::ModelError;
 pub use facts::{ModelFacts, inspect};
 pub use files::verify_manifest;

@@ -8,10 +8,10 @@ mod install;
 use crate::recipe::AdapterWeights;
 use crate::{App, Home, lock, memory};
 use domain::{Adapter, AdapterId, ApiError, Base, BaseId, BaseKind, BaseOrigin, ErrorCode, InstalledBase, Nothing};
-use model::{DenseWeights, LanguageModel, LlamaConfig, LoadOptions};
+use model::{DenseWeights, Embedder, LanguageModel, LlamaConfig, LoadOptions};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The built-in story model.
 pub(crate) const BUILT_IN: &str = "story";
@@ -22,6 +22,8 @@ pub(crate) const BUILT_IN: &str = "story";
 pub(crate) struct Models {
     bases: Mutex<HashMap<BaseId, Arc<LanguageModel>>>,
     adapters: Mutex<HashMap<AdapterId, AdapterWeights>>,
+    /// `None` once it could not be loaded: trying again before every text would cost more than it gives.
+    pub(crate) embedder: OnceLock<Option<Embedder>>,
 }
 
 impl Models {
@@ -47,10 +49,13 @@ impl App {
         Ok(rows)
     }
 
-    /// Loads the built-in base ahead of the first request, on a thread of its own. A failure is reported by that request.
+    /// Loads the built-in models ahead of the first request, on a thread of its own. A failure is reported by that request.
     pub fn warm_up(self: &Arc<Self>) {
         let app = self.clone();
-        let warming = std::thread::Builder::new().name("warm-up".into()).spawn(move || app.base(&BaseId::from(BUILT_IN)).map(drop));
+        let warming = std::thread::Builder::new().name("warm-up".into()).spawn(move || {
+            let _ = app.base(&BaseId::from(BUILT_IN));
+            let _ = app.embedder();
+        });
         if let Err(error) = warming {
             tracing::warn!(%error, "no thread to load the base ahead of time");
         }

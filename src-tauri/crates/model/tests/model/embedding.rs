@@ -1,6 +1,6 @@
 //! The built-in embedder against sentence-transformers (`tests/reference/embedder.py`), alone, beside others and damaged.
 
-use model::{Embedder, Embedding, LoadOptions, ModelError, Precision};
+use model::{Embedder, Embedding, LoadOptions, ModelError, Precision, cosine};
 use safetensors::SafeTensors;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,10 +26,6 @@ fn reference() -> (Vec<String>, Vec<Embedding>) {
     let numbers: Vec<f32> =
         file.tensor("embeddings").unwrap().data().as_chunks::<4>().0.iter().map(|raw| f32::from_le_bytes(*raw)).collect();
     (texts, numbers.as_chunks::<384>().0.to_vec())
-}
-
-fn cosine(a: &Embedding, b: &Embedding) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
 fn lowest(found: &[Embedding], wanted: &[Embedding]) -> f64 {

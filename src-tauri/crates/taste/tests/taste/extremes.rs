@@ -13,7 +13,10 @@ fn check(prompt: &str, text: &str, model: &TasteModel) {
     let prediction = model.predict(text);
     assert!(share(prediction.probability) && prediction.sd >= 0.0 && prediction.logit.is_finite());
     assert!(
-        share(on_prompt(prompt, text)) && share(genre_fit(&genres, text)) && share(repetition(text)) && share(distinct_2(&[text, prompt]))
+        share(on_prompt(prompt, text, None))
+            && share(genre_fit(&genres, text))
+            && share(repetition(text))
+            && share(distinct_2(&[text, prompt]))
     );
     for mean_logprob in [None, Some(-2.0), Some(f64::NAN), Some(f64::NEG_INFINITY)] {
         let others = [prompt, text];

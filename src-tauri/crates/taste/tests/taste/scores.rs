@@ -11,7 +11,7 @@ fn a_story_is_nearer_to_its_own_prompt_than_to_another() {
     let (mut scores, mut own) = (Vec::new(), Vec::new());
     for (at, story) in STORIES.iter().enumerate() {
         let other = &STORIES[(at + 1 + random.below(STORIES.len() - 1)) % STORIES.len()];
-        scores.extend([on_prompt(&story.prompt, &story.text), on_prompt(&other.prompt, &story.text)]);
+        scores.extend([on_prompt(&story.prompt, &story.text, None), on_prompt(&other.prompt, &story.text, None)]);
         own.extend([true, false]);
     }
     let reached = auc(&scores, &own).expect("both kinds are there");
@@ -22,10 +22,20 @@ fn a_story_is_nearer_to_its_own_prompt_than_to_another() {
 #[test]
 fn prompt_words_are_found_in_other_forms() {
     let text = "The wizards were studying. One of them had discovered a spell in an old book.";
-    assert!(on_prompt("A young wizard discovers an ancient spellbook", text) > 0.5);
-    assert_eq!(on_prompt("A young wizard discovers an ancient spellbook", "Nina baked bread for the market."), 0.0);
-    assert_eq!(on_prompt("", text), 1.0, "no prompt asks for nothing");
-    assert_eq!(on_prompt("what about it", text), 1.0, "neither do words without content");
+    assert!(on_prompt("A young wizard discovers an ancient spellbook", text, None) > 0.5);
+    assert_eq!(on_prompt("A young wizard discovers an ancient spellbook", "Nina baked bread for the market.", None), 0.0);
+    assert_eq!(on_prompt("", text, None), 1.0, "no prompt asks for nothing");
+    assert_eq!(on_prompt("what about it", text, None), 1.0, "neither do words without content");
+}
+
+#[test]
+fn a_text_near_in_meaning_is_on_its_prompt_without_its_words() {
+    let (prompt, text) = ("A young wizard discovers an ancient spellbook", "The apprentice found a tome of old charms.");
+    let score = |nearness: f64| on_prompt(prompt, text, Some(nearness));
+    assert!(score(0.6) > on_prompt(prompt, text, None) + 0.3 && score(0.6) > score(0.3));
+    assert_eq!(score(-1.0), 0.3 * on_prompt(prompt, text, None), "farther than unrelated is unrelated");
+    assert_eq!(score(f64::NAN), on_prompt(prompt, text, None), "what is not a number says nothing");
+    assert_eq!(on_prompt("", text, Some(-1.0)), 1.0, "no prompt asks for nothing");
 }
 
 #[test]
