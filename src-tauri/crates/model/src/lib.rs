@@ -1,7 +1,8 @@
 //! Bases: loading, tokenizer, decoder, adapters as forward-time parts, sampling, batched generation.
 //!
 //! [`LanguageModel`] writes and scores text with packed weights; [`DenseWeights`] are the same weights as plain f32, which
-//! training differentiates through; [`Embedder`] turns texts into vectors that are near where meanings are. No unsafe code here: the hot loops are in `kernels`, behind slices.
+//! training differentiates through; [`Embedder`] turns texts into vectors that are near where meanings are. No unsafe code here:
+//! the hot loops are in `kernels`, behind slices.
 
 #![forbid(unsafe_code)]
 
@@ -33,6 +34,7 @@ mod shards;
 mod soft_prompt;
 mod source;
 mod story;
+mod t5;
 mod tokenizer;
 mod weights;
 
@@ -51,5 +53,6 @@ pub use rope::RopeScaling;
 pub use sampler::{Draw, Drawn, Sampler};
 pub use soft_prompt::SoftPrompt;
 pub use story::StoryFormat;
+pub use t5::{DenseT5, DenseT5Cross, DenseT5Layer, DenseT5Stack, DistanceTable, T5Config, T5Generate, T5Model, T5SoftPrompt};
 pub use tokenizer::{TextStream, Tokenizer};
 pub use weights::{DenseLayer, DenseWeights};

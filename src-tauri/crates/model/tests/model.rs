@@ -19,5 +19,7 @@ mod generation;
 mod merging;
 #[path = "model/sampling.rs"]
 mod sampling;
+#[path = "model/t5.rs"]
+mod t5;
 #[path = "model/text.rs"]
 mod text;

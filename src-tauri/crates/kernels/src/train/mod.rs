@@ -1,4 +1,4 @@
-//! Forward and hand-derived backward of the blocks of a Llama stack, in f32 on slices, for training on a CPU.
+//! Forward and hand-derived backward of the blocks of a Llama stack and of T5's, in f32 on slices, for training on a CPU.
 //!
 //! Rows are tokens. A batch is *packed*: sequences of different lengths lie one after the other in a single
 //! `[tokens, hidden]` buffer, and [`Packing`] says where each begins, so no row is ever padding. Only attention
@@ -10,8 +10,10 @@
 //! Base weights are frozen here: blocks return gradients of their inputs, never of the weights.
 
 mod attention;
+mod biased;
 mod dropout;
 mod gate;
+mod gelu;
 mod loss;
 mod matrix;
 mod norm;
@@ -22,8 +24,10 @@ mod tests;
 mod vector;
 
 pub use attention::{Attention, AttentionScratch, Packing};
+pub use biased::{Attended, BiasedAttention, Columns, DistanceBiases};
 pub use dropout::DropoutMask;
 pub use gate::{gated_silu, gated_silu_backward};
+pub use gelu::{gated_gelu, gated_gelu_backward, relu, relu_backward};
 pub use loss::{LossScratch, Target, linear_cross_entropy};
 pub use matrix::{Matrix, MatrixMut, Store, product_nn, product_nt, product_tn};
 pub use norm::{rms_norm, rms_norm_backward};

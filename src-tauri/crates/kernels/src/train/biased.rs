@@ -1,0 +1,193 @@
+//! Attention with a bias by distance and no scale (T5), over packed batches: of texts to themselves, or of answers to texts.
+//!
+//! Probabilities are not kept: the backward pass computes them again. Biases are frozen, as all weights of a base are.
+
+use super::attention::Packing;
+use super::matrix::{ALONE, Matrix, MatrixMut, Side, Store, product};
+use super::vector::{exp, largest, sum, vectorized};
+use rayon::prelude::*;
+
+/// The shape of one attention block; all heads of a row stand side by side.
+#[derive(Debug, Clone, Copy)]
+pub struct BiasedAttention<'a> {
+    pub heads: usize,
+    pub head_dim: usize,
+    /// A query sees the keys at its own position and before.
+    pub causal: bool,
+    pub biases: Option<DistanceBiases<'a>>,
+}
+
+/// Biases `[heads, length]`; that of a key `distance` behind its query is at `center + distance` of each head.
+#[derive(Debug, Clone, Copy)]
+pub struct DistanceBiases<'a> {
+    pub values: &'a [f32],
+    pub length: usize,
+    pub center: usize,
+}
+
+/// The columns `first..first + heads · head_dim` of a row-major matrix with rows of `stride`.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns<'a> {
+    pub data: &'a [f32],
+    pub stride: usize,
+    pub first: usize,
+}
+
+/// What is attended from and to. Query sequence i sees key sequence i only.
+#[derive(Debug, Clone, Copy)]
+pub struct Attended<'a> {
+    pub queries: Columns<'a>,
+    pub query_packing: &'a Packing,
+    pub keys: Columns<'a>,
+    pub values: Columns<'a>,
+    pub key_packing: &'a Packing,
+}
+
+/// One head of one sequence.
+#[derive(Clone, Copy)]
+struct Task {
+    head: usize,
+    query_start: usize,
+    queries: usize,
+    key_start: usize,
+    keys: usize,
+}
+
+/// Query rows handled at once: a tile of probabilities stays in the L2 cache.
+const TILE: usize = 64;
+
+impl Columns<'_> {
+    fn matrix(&self, start: usize, rows: usize, column: usize, columns: usize) -> Matrix<'_> {
+        Matrix::strided(&self.data[start * self.stride + self.first + column..], rows, columns, self.stride)
+    }
+}
+
+impl BiasedAttention<'_> {
+    /// `out[query rows, heads · head_dim] = softmax(q kᵀ + bias) v`. Panics when a size does not fit.
+    pub fn forward(&self, of: &Attended, out: &mut [f32]) {
+        let (d, width) = (self.head_dim, self.heads * self.head_dim);
+        assert_eq!(out.len(), of.query_packing.rows() * width, "attention: rows of another size");
+        let one = |task: &Task| {
+            let mut out = vec![0f32; task.queries * d];
+            let mut p = vec![0f32; TILE.min(task.queries) * task.keys];
+            for first in (0..task.queries).step_by(TILE) {
+                let rows = TILE.min(task.queries - first);
+                self.probabilities(of, task, first, rows, &mut p);
+                let values = of.values.matrix(task.key_start, task.keys, task.head * d, d);
+                let out = MatrixMut::new(&mut out[first * d..(first + rows) * d], rows, d);
+                product(out, Matrix::new(&p[..rows * task.keys], rows, task.keys), Side::Plain, values, Side::Plain, Store::Replace, ALONE);
+            }
+            out
+        };
+        let tasks = self.tasks(of);
+        let parts: Vec<Vec<f32>> = tasks.par_iter().with_max_len(1).map(one).collect();
+        for (task, part) in tasks.iter().zip(&parts) {
+            scatter(part, task.query_start, task.head * d, d, width, out);
+        }
+    }
+
+    /// Writes the gradients of queries, keys and values, each `[rows, heads · head_dim]`, given that of the output.
+    pub fn backward(&self, of: &Attended, dout: &[f32], dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
+        let (d, width) = (self.head_dim, self.heads * self.head_dim);
+        let (queries, keys) = (of.query_packing.rows() * width, of.key_packing.rows() * width);
+        assert!(dout.len() == queries && dq.len() == queries && dk.len() == keys && dv.len() == keys, "attention: gradients of other sizes");
+        let tasks = self.tasks(of);
+        let parts: Vec<[Vec<f32>; 3]> = tasks.par_iter().with_max_len(1).map(|task| self.backward_task(of, task, dout)).collect();
+        for (task, [q, k, v]) in tasks.iter().zip(&parts) {
+            scatter(q, task.query_start, task.head * d, d, width, dq);
+            scatter(k, task.key_start, task.head * d, d, width, dk);
+            scatter(v, task.key_start, task.head * d, d, width, dv);
+        }
+    }
+
+    fn backward_task(&self, of: &Attended, task: &Task, dout: &[f32]) -> [Vec<f32>; 3] {
+        let (d, width, keys) = (self.head_dim, self.heads * self.head_dim, task.keys);
+        let (mut dq, mut dk, mut dv) = (vec![0f32; task.queries * d], vec![0f32; keys * d], vec![0f32; keys * d]);
+        let mut p = vec![0f32; TILE.min(task.queries) * keys];
+        let mut dp = vec![0f32; p.len()];
+        for first in (0..task.queries).step_by(TILE) {
+            let rows = TILE.min(task.queries - first);
+            self.probabilities(of, task, first, rows, &mut p);
+            let dout = Matrix::strided(&dout[(task.query_start + first) * width + task.head * d..], rows, d, width);
+            // dv += pᵀ dout; dp = dout vᵀ
+            let probabilities = Matrix::new(&p[..rows * keys], rows, keys);
+            product(MatrixMut::new(&mut dv, keys, d), probabilities, Side::Transposed, dout, Side::Plain, Store::Add, ALONE);
+            let values = of.values.matrix(task.key_start, keys, task.head * d, d);
+            let out = MatrixMut::new(&mut dp[..rows * keys], rows, keys);
+            product(out, dout, Side::Plain, values, Side::Transposed, Store::Replace, ALONE);
+            // Through the softmax: ds = p (dp − Σ p dp)
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (p, dp) in p.chunks_exact(keys).zip(dp.chunks_exact_mut(keys)).take(rows) {
+                        let mean = sum(
+                            keys,
+                            #[inline(always)]
+                            |j| p[j] * dp[j],
+                        );
+                        for j in 0..keys {
+                            dp[j] = p[j] * (dp[j] - mean);
+                        }
+                    }
+                },
+            );
+            // dk += dsᵀ q; dq = ds k
+            let ds = Matrix::new(&dp[..rows * keys], rows, keys);
+            let queries = of.queries.matrix(task.query_start + first, rows, task.head * d, d);
+            product(MatrixMut::new(&mut dk, keys, d), ds, Side::Transposed, queries, Side::Plain, Store::Add, ALONE);
+            let out = MatrixMut::new(&mut dq[first * d..(first + rows) * d], rows, d);
+            product(out, ds, Side::Plain, of.keys.matrix(task.key_start, keys, task.head * d, d), Side::Plain, Store::Replace, ALONE);
+        }
+        [dq, dk, dv]
+    }
+
+    /// Probabilities of `rows` queries from `first` on over all keys, into the start of `p`; of unseen keys zero.
+    fn probabilities(&self, of: &Attended, task: &Task, first: usize, rows: usize, p: &mut [f32]) {
+        let (d, keys) = (self.head_dim, task.keys);
+        let queries = of.queries.matrix(task.query_start + first, rows, task.head * d, d);
+        let out = MatrixMut::new(&mut p[..rows * keys], rows, keys);
+        product(out, queries, Side::Plain, of.keys.matrix(task.key_start, keys, task.head * d, d), Side::Transposed, Store::Replace, ALONE);
+        vectorized(
+            #[inline(always)]
+            || {
+                for (offset, row) in p.chunks_exact_mut(keys).take(rows).enumerate() {
+                    let position = first + offset;
+                    if let Some(biases) = self.biases {
+                        let start = task.head * biases.length + biases.center - position;
+                        row.iter_mut().zip(&biases.values[start..]).for_each(|(score, bias)| *score += bias);
+                    }
+                    let (seen, unseen) = row.split_at_mut(if self.causal { keys.min(position + 1) } else { keys });
+                    let top = largest(seen);
+                    for score in seen.iter_mut() {
+                        *score = exp(*score - top);
+                    }
+                    let total = sum(
+                        seen.len(),
+                        #[inline(always)]
+                        |j| seen[j],
+                    );
+                    let inverse = 1.0 / total;
+                    for score in seen.iter_mut() {
+                        *score *= inverse;
+                    }
+                    unseen.fill(0.0);
+                }
+            },
+        );
+    }
+
+    fn tasks(&self, of: &Attended) -> Vec<Task> {
+        let pairs = of.query_packing.sequences().zip(of.key_packing.sequences());
+        let task = |((query_start, queries), (key_start, keys))| {
+            (0..self.heads).map(move |head| Task { head, query_start, queries, key_start, keys })
+        };
+        pairs.flat_map(task).collect()
+    }
+}
+
+/// Copies `[rows, columns]` into the columns from `column` on of rows of `width`.
+fn scatter(part: &[f32], start: usize, column: usize, columns: usize, width: usize, out: &mut [f32]) {
+    for (row, part) in part.chunks_exact(columns).enumerate() {
+        out[(start + row) * width + column..][..columns].copy_from_slice(part);
+    }
+}
