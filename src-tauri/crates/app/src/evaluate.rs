@@ -162,6 +162,7 @@ pub(crate) fn write_pairs(
         members: members.collect(),
         max_tokens: LENGTH,
         stop: StoryFormat::stop(base.tokenizer()),
+        stop_texts: Vec::new(),
     };
     let mut texts: Vec<String> =
         base.generate(&request, &AtomicBool::new(false), &mut |_| {})?.into_iter().map(|completion| completion.text).collect();

@@ -191,6 +191,7 @@ impl App {
         let started = Instant::now();
         let waiting_for_text = self.writing.gate.enter();
         let turn = lock(&self.writing.turn);
+            stop_texts: Vec::new(),
         let mut first_token = None;
         let mut watch = |event: WriteEvent| {
             if matches!(event, WriteEvent::Token { .. }) {

@@ -112,6 +112,7 @@ pub fn write(base: &LanguageModel, folder: &Path) -> Result<PathBuf, EvalError> 
             members: (0..CANDIDATES).map(|_| MemberSpec::plain(sampler(random.draw()))).collect(),
             max_tokens: LENGTH,
             stop: StoryFormat::stop(base.tokenizer()),
+            stop_texts: Vec::new(),
         };
         let texts = base.generate(&request, &AtomicBool::new(false), &mut |_| {})?.into_iter().map(|one| one.text.trim().to_owned());
         let line = Line { prompt: prompt.text.clone(), texts: texts.collect() };

@@ -259,6 +259,7 @@ fn samples(bases: &Bases, prompt: &Prompt, adapters: &Adapters, seed: u64) -> Re
         members: (0..SAMPLES).map(|_| MemberSpec::with(sampler(random.draw()), adapters.clone())).collect(),
         max_tokens: LENGTH,
         stop: StoryFormat::stop(tokenizer),
+        stop_texts: Vec::new(),
     };
     let written = bases.writer.generate(&request, &AtomicBool::new(false), &mut |_| {})?;
     Ok(written.into_iter().map(|one| one.text.trim().to_owned()).collect())

@@ -3,6 +3,7 @@
 //! A row's result does not depend on the rows beside it: each query's lanes see the same operations in the same order,
 //! however many queries share a pass over the keys.
 
+use crate::attention_exact::{ExactKv, attend_exact};
 use crate::isa::Isa;
 use crate::pool::{Disjoint, Pool};
 use crate::scratch;
@@ -22,6 +23,8 @@ pub struct KvSlot {
     capacity: usize,
     keys: Vec<u16>,
     values: Vec<u16>,
+    /// There instead of the others in a cache of [`KvSlot::exact`].
+    exact: Option<ExactKv>,
 }
 
 impl KvSlot {
@@ -30,7 +33,15 @@ impl KvSlot {
         assert!(head_dim > 0 && head_dim.is_multiple_of(SPAN), "heads of {head_dim} are not a multiple of {SPAN}");
         let capacity = capacity.next_multiple_of(SPAN);
         let size = layers * kv_heads * head_dim * capacity;
-        Self { layers, kv_heads, head_dim, capacity, keys: vec![0; size], values: vec![0; size] }
+        Self { layers, kv_heads, head_dim, capacity, keys: vec![0; size], values: vec![0; size], exact: None }
+    }
+
+    /// As [`KvSlot::new`], but in f32: slow, and the reference for the other. The two kinds do not mix in a call of [`attend`].
+    pub fn exact(layers: usize, kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
+        let slot = Self::new(layers, kv_heads, head_dim, 0);
+        let capacity = capacity.next_multiple_of(SPAN);
+        let size = layers * kv_heads * head_dim * capacity;
+        Self { capacity, exact: Some(ExactKv { keys: vec![0.0; size], values: vec![0.0; size] }), ..slot }
     }
 
     /// Positions that it can hold.
@@ -39,7 +50,18 @@ impl KvSlot {
     }
 
     pub fn bytes(&self) -> usize {
-        2 * (self.keys.len() + self.values.len())
+        2 * (self.keys.len() + self.values.len()) + self.exact.as_ref().map_or(0, |exact| 4 * (exact.keys.len() + exact.values.len()))
+    }
+
+    pub(crate) fn head_shape(&self) -> (usize, usize) {
+        (self.kv_heads, self.head_dim)
+    }
+
+    /// Key and value of a position of an exact cache; nothing in another one.
+    pub(crate) fn exact_at(&self, layer: usize, head: usize, position: usize) -> (&[f32], &[f32]) {
+        let at = self.start(layer, head) + position * self.head_dim;
+        let range = at..at + self.head_dim;
+        self.exact.as_ref().map_or((&[], &[]), |exact| (&exact.keys[range.clone()], &exact.values[range]))
     }
 
     /// Stores keys and values `[kv_heads, head_dim]` of one position. Panics when it is outside or the lengths differ.
@@ -48,6 +70,12 @@ impl KvSlot {
         assert!(layer < self.layers && position < self.capacity && keys.len() == width && values.len() == width);
         for head in 0..self.kv_heads {
             let start = self.start(layer, head);
+            if let Some(exact) = &mut self.exact {
+                let (to, from) = (start + position * head_dim, head * head_dim);
+                exact.keys[to..to + head_dim].copy_from_slice(&keys[from..from + head_dim]);
+                exact.values[to..to + head_dim].copy_from_slice(&values[from..from + head_dim]);
+                continue;
+            }
             let span = start + position / SPAN * SPAN * head_dim + position % SPAN;
             let row = start + position * head_dim;
             let mut narrow = [0u16; SPAN];
@@ -102,11 +130,18 @@ pub fn attend(isa: Isa, pool: &Pool, layer: usize, rows: &[AttentionRow], heads:
     assert!(queries.len() >= rows.len() * stride && out.len() == rows.len() * width);
     for row in rows {
         let fits = |slot: &KvSlot, length| {
-            slot.kv_heads == kv_heads && slot.head_dim == head_dim && layer < slot.layers && length <= slot.capacity
+            slot.exact.is_some() == first.prefix.exact.is_some()
+                && slot.kv_heads == kv_heads
+                && slot.head_dim == head_dim
+                && layer < slot.layers
+                && length <= slot.capacity
         };
         assert!(row.prefix_length > 0 && row.weighted < row.prefix_length && fits(row.prefix, row.prefix_length));
         assert!(row.own.is_none_or(|(slot, length)| fits(slot, length)));
         assert!(row.first < row.prefix_length + row.own.map_or(0, |(_, length)| length), "a row sees at least itself");
+    }
+    if first.prefix.exact.is_some() {
+        return attend_exact(isa, pool, layer, rows, heads, queries, stride, out);
     }
     let group = heads / kv_heads;
     let batches = batches(rows, group, queries_at_once(isa), kv_heads, pool.threads());

@@ -2,6 +2,7 @@
 
 pub mod activations;
 pub mod attention;
+mod attention_exact;
 pub mod biased_attention;
 pub mod blocks;
 pub mod elementwise;

@@ -25,7 +25,13 @@ fn main() -> Result<(), ModelError> {
     let member = |seed| MemberSpec::plain(Sampler { seed, ..Sampler::default() });
     let never = AtomicBool::new(false);
 
-    let story = Generate { prompt: prompt.clone(), members: vec![member(7)], max_tokens: 256, stop: StoryFormat::stop(model.tokenizer()) };
+    let story = Generate {
+        prompt: prompt.clone(),
+        members: vec![member(7)],
+        max_tokens: 256,
+        stop: StoryFormat::stop(model.tokenizer()),
+        stop_texts: Vec::new(),
+    };
     let mut first = None;
     let start = Instant::now();
     let written = model.generate(&story, &never, &mut |_| {
@@ -36,7 +42,13 @@ fn main() -> Result<(), ModelError> {
 
     for n in [1, 4, 8, 16] {
         // No stop tokens: every candidate has the full length.
-        let request = Generate { prompt: prompt.clone(), members: (0..n).map(member).collect(), max_tokens: TOKENS, stop: Vec::new() };
+        let request = Generate {
+            prompt: prompt.clone(),
+            members: (0..n).map(member).collect(),
+            max_tokens: TOKENS,
+            stop: Vec::new(),
+            stop_texts: Vec::new(),
+        };
         let mut rates = Vec::new();
         for _ in 0..ROUNDS {
             let start = Instant::now();

@@ -1,7 +1,7 @@
 //! Chat templates: how an instruct base wants a conversation written out.
 //!
 //! Templates are Jinja as Hugging Face uses it. They come with the files of a stranger, so they run without access to anything,
-//! within a budget of steps, and the text they make is capped.
+//! within a budget of steps, and the text they make is capped. (Not capped: text that a template builds up in a variable.)
 
 use crate::ModelError;
 use crate::files::read_capped;
@@ -20,7 +20,7 @@ const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 /// Longest conversation that a template may write.
 const MAX_TEXT_BYTES: usize = 4 << 20;
 /// Steps of the template engine; a real template takes about a hundred a message.
-const MAX_STEPS: u64 = 2_000_000;
+const MAX_STEPS: u64 = 300_000;
 
 /// Who says something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -82,6 +82,10 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|tensor| &tensor.shape[..])
+    }
+
     /// Of the whole file.
     pub fn bytes(&self) -> u64 {
         self.data_start + self.tensors.values().map(|tensor| tensor.end).max().unwrap_or(0)

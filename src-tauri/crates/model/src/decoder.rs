@@ -158,7 +158,11 @@ impl Decoder {
 
     /// An empty cache for one sequence.
     pub fn slot(&self, capacity: usize) -> KvSlot {
-        KvSlot::new(self.config.layers, self.config.kv_heads, self.config.head_dim, capacity)
+        let LlamaConfig { layers, kv_heads, head_dim, .. } = self.config;
+        match self.embedding {
+            Embedding::F32(_) => KvSlot::exact(layers, kv_heads, head_dim, capacity),
+            Embedding::F16(_) => KvSlot::new(layers, kv_heads, head_dim, capacity),
+        }
     }
 
     /// Puts an adapter that fits this base into the form that [`Decoder::forward`] takes.

@@ -23,6 +23,8 @@ pub struct Generate {
     pub max_tokens: usize,
     /// Tokens that end a text and are not part of it.
     pub stop: Vec<u32>,
+    /// Texts that end a text and are not part of it, also where they are spread over several tokens.
+    pub stop_texts: Vec<String>,
 }
 
 /// Who writes a candidate. Members with the same adapters and strengths share the reading of the prompt.
@@ -93,7 +95,7 @@ pub struct TokenEvent<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completion {
     pub text: String,
-    /// Without the stop token.
+    /// Without the stop token; with a stop text, those that the text before it needs.
     pub token_ids: Vec<u32>,
     /// Of each token under the model alone: temperature 1, no penalty, nothing cut off.
     pub logprobs: Vec<f32>,
@@ -157,6 +159,20 @@ pub(crate) fn check_tokens(config: &LlamaConfig, tokens: &[u32]) -> Result<(), M
     }
 }
 
+/// Takes out of `held` what is certain to be text: everything before a stop text, whose end is then reported, or everything
+/// but an end that a stop text may begin with.
+fn release(held: &mut String, stops: &[String]) -> (String, bool) {
+    let stops = || stops.iter().filter(|stop| !stop.is_empty());
+    if let Some(at) = stops().filter_map(|stop| held.find(stop.as_str())).min() {
+        held.truncate(at);
+        return (std::mem::take(held), true);
+    }
+    let begins = |at: &usize| stops().any(|stop| stop.starts_with(&held[*at..]));
+    let keep = held.char_indices().map(|(at, _)| at).find(begins).unwrap_or(held.len());
+    let kept = held.split_off(keep);
+    (std::mem::replace(held, kept), false)
+}
+
 /// A candidate that is being written.
 struct Live<'a> {
     candidate: usize,
@@ -170,7 +186,10 @@ struct Live<'a> {
     limit: usize,
     draw: Draw,
     drawn: Option<Drawn>,
+    tokenizer: &'a Tokenizer,
     stream: TextStream<'a>,
+    /// Text that may be the beginning of a stop text.
+    held: String,
     done: Completion,
     finished: bool,
 }
@@ -205,7 +224,7 @@ pub(crate) fn run(
         });
         first = false;
         for one in &mut live {
-            one.accept(&request.stop, on_token);
+            one.accept(request, on_token);
         }
         for one in live.extract_if(.., |one| one.finished) {
             completions[one.candidate] = one.done;
@@ -272,7 +291,9 @@ fn read_prompts<'a>(
             limit: request.max_tokens.min(decoder.config.context - prefix_length),
             draw: Draw::new(&member.sampler, &request.prompt),
             drawn: None,
+            tokenizer,
             stream: tokenizer.stream(),
+            held: String::new(),
             done: Completion::cancelled(),
             finished: false,
         });
@@ -283,29 +304,45 @@ fn read_prompts<'a>(
 
 impl Live<'_> {
     /// Takes the drawn token into the text, or ends the text.
-    fn accept(&mut self, stop: &[u32], on_token: &mut dyn FnMut(TokenEvent)) {
+    fn accept(&mut self, request: &Generate, on_token: &mut dyn FnMut(TokenEvent)) {
         let Some(Drawn { token, logprob }) = self.drawn else { return };
-        if stop.contains(&token) {
+        if request.stop.contains(&token) {
             return self.finish(FinishReason::End, on_token);
         }
         self.done.token_ids.push(token);
         self.done.logprobs.push(logprob);
-        let text = self.stream.push(token);
+        self.held.push_str(&self.stream.push(token));
+        let (text, stopped) = release(&mut self.held, &request.stop_texts);
         on_token(TokenEvent { candidate: self.candidate, token, text: &text });
         self.done.text.push_str(&text);
-        if self.done.token_ids.len() >= self.limit {
+        if stopped {
+            self.drop_unneeded();
+            (self.done.finish, self.finished) = (FinishReason::End, true);
+        } else if self.done.token_ids.len() >= self.limit {
             self.finish(FinishReason::Length, on_token);
         }
     }
 
     fn finish(&mut self, reason: FinishReason, on_token: &mut dyn FnMut(TokenEvent)) {
-        let rest = self.stream.finish();
+        let mut rest = std::mem::take(&mut self.held);
+        rest.push_str(&self.stream.finish());
         if let Some(token) = self.done.token_ids.last().copied().filter(|_| !rest.is_empty()) {
             on_token(TokenEvent { candidate: self.candidate, token, text: &rest });
         }
         self.done.text.push_str(&rest);
         self.done.finish = reason;
         self.finished = true;
+    }
+
+    /// Drops the tokens that only spelled a stop text.
+    fn drop_unneeded(&mut self) {
+        let Completion { text, token_ids, logprobs, .. } = &mut self.done;
+        while let Some((_, before)) = token_ids.split_last()
+            && self.tokenizer.decode(before).len() >= text.len()
+        {
+            token_ids.pop();
+        }
+        logprobs.truncate(token_ids.len());
     }
 
     /// The last token as the next row to compute.

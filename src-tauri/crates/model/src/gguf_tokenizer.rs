@@ -92,21 +92,18 @@ impl Vocabulary<'_> {
             Some(Value::Floats(scores)) if scores.len() == self.tokens.len() => scores,
             _ => return Err(ModelError::damaged(self.file.path(), "its tokens and their scores are not as many")),
         };
-        let mut merges: Vec<(f32, [u32; 2])> = Vec::new();
+        let mut merges: Vec<(f32, &str, &str)> = Vec::new();
         for (piece, score) in self.tokens.iter().zip(scores) {
-            let first = merges.len();
             for (at, _) in piece.char_indices().skip(1).take(MAX_PIECE_CHARS) {
                 let (left, right) = piece.split_at(at);
-                if let (Some(left), Some(right)) = (self.ids.get(left), self.ids.get(right)) {
-                    merges.push((*score, [*left, *right]));
+                if self.ids.contains_key(left) && self.ids.contains_key(right) {
+                    merges.push((*score, left, right));
                 }
             }
-            merges[first..].sort_by_key(|(_, pair)| *pair);
         }
-        // Stable: pieces of the same score keep their order.
-        merges.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let name = |id: &u32| &self.tokens[*id as usize];
-        let pairs: Vec<Json> = merges.iter().map(|(_, [left, right])| json!([name(left), name(right)])).collect();
+        let sizes = |left: &str, right: &str| (left.chars().count(), right.chars().count());
+        merges.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| sizes(b.1, b.2).cmp(&sizes(a.1, a.2))));
+        let pairs: Vec<Json> = merges.iter().map(|(_, left, right)| json!([left, right])).collect();
         let unknown = (0..self.tokens.len()).find(|id| self.kind(*id) == UNKNOWN).map(|id| &self.tokens[id]);
         let model = json!({
             "type": "BPE", "vocab": self.ids, "merges": pairs, "unk_token": unknown, "fuse_unk": true, "byte_fallback": true,

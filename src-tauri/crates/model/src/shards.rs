@@ -83,6 +83,10 @@ impl Shards {
         self.places.keys().map(String::as_str)
     }
 
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.places.get(name).and_then(|file| self.files[*file].shape(name))
+    }
+
     pub fn dtype(&self, name: &str) -> Option<&'static str> {
         self.places.get(name).and_then(|file| self.files[*file].dtype(name))
     }

@@ -81,10 +81,43 @@ impl WeightSource {
             let reason = format!("it does not hold the {layers} layers that its config names");
             return Err(ModelError::damaged(source.path(), reason));
         }
+        let mut parts = vec![Part::Embedding, Part::Norm];
+        if !source.config.tied {
+            parts.push(Part::Head);
+        }
+        for part in parts.into_iter().chain((0..layers).flat_map(|layer| source.layer_parts(layer))) {
+            source.check(&source.place(part))?;
+        }
         if let Some(name) = source.names().find(|name| !source.is_known(name)) {
             return Err(ModelError::unsupported(source.path(), format!("the tensor {name} means nothing to this engine")));
         }
         Ok(source)
+    }
+
+    /// The tensor of a place is there and has its size; a vector may be one row.
+    fn check(&self, place: &Place) -> Result<(), ModelError> {
+        let Place { name, tensor_rows, cols, .. } = place;
+        let shape = match &self.store {
+            Store::Safetensors(shards) => shards.shape(name),
+            Store::Gguf(file) => file.layout(name).map(|(_, shape)| shape),
+        };
+        match shape {
+            None => Err(ModelError::damaged(self.path(), format!("the tensor {name} is missing"))),
+            Some(shape) if *shape == [*tensor_rows, *cols] || (*tensor_rows == 1 && *shape == [*cols]) => Ok(()),
+            Some(shape) => {
+                let reason = format!("{name} has the shape {shape:?} instead of [{tensor_rows}, {cols}]");
+                Err(ModelError::damaged(self.path(), reason))
+            }
+        }
+    }
+
+    fn layer_parts(&self, layer: usize) -> Vec<Part> {
+        let mut parts = vec![Part::AttentionNorm(layer), Part::Q(layer), Part::K(layer), Part::V(layer), Part::O(layer)];
+        parts.extend([Part::MlpNorm(layer), Part::Gate(layer), Part::Up(layer), Part::Down(layer)]);
+        if self.config.variant.qkv_bias {
+            parts.extend([Part::QBias(layer), Part::KBias(layer), Part::VBias(layer)]);
+        }
+        parts
     }
 
     pub fn path(&self) -> &Path {
@@ -166,13 +199,6 @@ impl WeightSource {
         match &mut self.store {
             Store::Safetensors(shards) => shards.rows(&place.name, place.tensor_rows, place.cols, first, count),
             Store::Gguf(file) => {
-                if let Some((_, shape)) = file.layout(&place.name) {
-                    let rows = if let [rows, _] = shape { *rows } else { 1 };
-                    if rows != place.tensor_rows {
-                        let reason = format!("{} has {rows} rows instead of {}", place.name, place.tensor_rows);
-                        return Err(ModelError::damaged(file.path(), reason));
-                    }
-                }
                 let (kind, bytes) = file.rows(&place.name, first, count, place.cols)?;
                 let mut values = Vec::new();
                 kind.decode(&bytes, &mut values);
@@ -210,15 +236,9 @@ impl WeightSource {
             }
         };
         let layer = || name.split('.').find_map(|piece| piece.parse::<usize>().ok()).filter(|layer| *layer < config.layers);
-        let parts = |layer| {
-            let biases = [Part::QBias(layer), Part::KBias(layer), Part::VBias(layer)];
-            let biases = biases.into_iter().filter(|_| config.variant.qkv_bias);
-            let rest = [Part::AttentionNorm(layer), Part::Q(layer), Part::K(layer), Part::V(layer), Part::O(layer)];
-            rest.into_iter().chain([Part::MlpNorm(layer), Part::Gate(layer), Part::Up(layer), Part::Down(layer)]).chain(biases)
-        };
         whole
             || name.ends_with("rotary_emb.inv_freq")
-            || layer().is_some_and(|layer| parts(layer).any(|part| self.place(part).name == name))
+            || layer().is_some_and(|layer| self.layer_parts(layer).into_iter().any(|part| self.place(part).name == name))
     }
 
     fn place(&self, part: Part) -> Place {

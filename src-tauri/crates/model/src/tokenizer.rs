@@ -1,7 +1,8 @@
 //! Text to tokens and back, also piece by piece while a text grows.
 
-use crate::ModelError;
 use crate::files::read_capped;
+use crate::gguf::Gguf;
+use crate::{ModelError, gguf_tokenizer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -13,12 +14,15 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Loads `tokenizer.json` of `dir`, at most 64 MB.
+    /// Loads `tokenizer.json` of a folder, at most 64 MB, or the tokenizer of a GGUF file.
     ///
     /// # Errors
-    /// `Missing`, `Io`, or `Damaged` when it cannot be parsed.
-    pub fn load(dir: &Path) -> Result<Self, ModelError> {
-        let path = dir.join("tokenizer.json");
+    /// `Missing`, `Io`, `Damaged` when it cannot be parsed, `Unsupported` for a GGUF file with another kind.
+    pub fn load(path: &Path) -> Result<Self, ModelError> {
+        if path.is_file() {
+            return gguf_tokenizer::tokenizer(&Gguf::open(path)?);
+        }
+        let path = path.join("tokenizer.json");
         Self::parse(&read_capped(&path, MAX_TOKENIZER_BYTES)?, &path)
     }
 

@@ -9,12 +9,20 @@ mod adapters;
 mod agreement;
 #[path = "model/bases.rs"]
 mod bases;
+#[path = "model/chat.rs"]
+mod chat;
 #[path = "model/damage.rs"]
 mod damage;
+#[path = "model/decoders.rs"]
+mod decoders;
 #[path = "model/embedding.rs"]
 mod embedding;
 #[path = "model/generation.rs"]
 mod generation;
+#[path = "model/gguf.rs"]
+mod gguf;
+#[path = "model/hostile.rs"]
+mod hostile;
 #[path = "model/merging.rs"]
 mod merging;
 #[path = "model/sampling.rs"]

@@ -181,6 +181,7 @@ fn tokens_per_second(base: &LanguageModel) -> Result<Option<f64>, ApiError> {
         members: vec![MemberSpec::with(sampler, model::Adapters::default())],
         max_tokens: MEASURED_TOKENS,
         stop: Vec::new(),
+        stop_texts: Vec::new(),
     };
     let mut times = Vec::new();
     base.generate(&request, &AtomicBool::new(false), &mut |_| times.push(Instant::now()))?;

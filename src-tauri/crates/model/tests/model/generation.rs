@@ -13,7 +13,7 @@ fn member(seed: u64) -> MemberSpec {
 
 fn request(members: Vec<MemberSpec>) -> Generate {
     let stop = StoryFormat::stop(story().tokenizer());
-    Generate { prompt: story_prompt("two sisters and a dragon"), members, max_tokens: 60, stop }
+    Generate { prompt: story_prompt("two sisters and a dragon"), members, max_tokens: 60, stop, stop_texts: Vec::new() }
 }
 
 fn write(base: &LanguageModel, request: &Generate) -> Vec<Completion> {
@@ -151,7 +151,8 @@ fn a_text_ends_by_its_stop_token_its_length_or_the_context() {
     assert_eq!((nothing.finish, nothing.token_ids.len()), (FinishReason::Length, 0));
     let context = story().config().context;
     let prompt: Vec<u32> = story_prompt("a very long prompt").into_iter().cycle().take(context - 3).collect();
-    let full = write(story(), &Generate { prompt, max_tokens: 50, stop: Vec::new(), members: vec![member(1)] }).remove(0);
+    let full =
+        write(story(), &Generate { prompt, max_tokens: 50, stop: Vec::new(), members: vec![member(1)], stop_texts: Vec::new() }).remove(0);
     assert_eq!((full.finish, full.token_ids.len()), (FinishReason::Length, 3), "the context holds three more");
 }
 

@@ -124,8 +124,11 @@ def main():
                 if parameter.dim() == 1:
                     # Norms near one, biases that matter.
                     parameter.copy_(torch.randn_like(parameter) * 0.2 + (0.0 if key.endswith("bias") else 1.0))
+                elif "embed_tokens" in key:
+                    parameter.copy_(torch.randn_like(parameter) * 0.8)
                 else:
-                    parameter.copy_(torch.randn_like(parameter) * 1.2 / parameter.shape[1] ** 0.5)
+                    # A gain below one, as trained layers have; noise would grow with every layer otherwise.
+                    parameter.copy_(torch.randn_like(parameter) * 0.7 / parameter.shape[1] ** 0.5)
         model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=[2, VOCAB - 3])
         model.to(dtype).save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
         fast = tokenizer(template)
