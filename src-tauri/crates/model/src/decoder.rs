@@ -28,6 +28,10 @@ pub(crate) struct Decoder {
 enum Embedding {
     F16(Vec<f16>),
     F32(Vec<f32>),
+    /// In the format of a GGUF file.
+    Packed(Linear),
+    /// The rows of the head.
+    Head,
 }
 
 impl Embedding {
@@ -42,6 +46,8 @@ impl Embedding {
         match self {
             Self::F16(held) => held[first..first + values.len()].convert_from_f32_slice(values),
             Self::F32(held) => held[first..first + values.len()].copy_from_slice(values),
+            // Made whole.
+            Self::Packed(_) | Self::Head => {}
         }
     }
 }
@@ -124,6 +130,18 @@ impl Decoder {
     pub fn read(source: &mut WeightSource, precision: Precision) -> Result<Self, ModelError> {
         let config = source.config.clone();
         let LlamaConfig { vocab, hidden, .. } = config;
+        let native = |source: &mut WeightSource, parts: &[Part]| match precision {
+            Precision::F32 => Ok(None),
+            Precision::Int8 | Precision::Int4 => Ok::<_, ModelError>(source.packed(parts)?.map(Linear::Packed)),
+        };
+        if let Some(embedding) = native(source, &[Part::Embedding])? {
+            let (embedding, head) = match native(source, &[Part::Head][..usize::from(!config.tied)])? {
+                Some(head) => (Embedding::Packed(embedding), head),
+                None => (Embedding::Head, embedding),
+            };
+            let layers = (0..config.layers).map(|index| Layer::read(source, index, precision)).collect::<Result<_, _>>()?;
+            return Ok(Self { config, embedding, layers, norm: source.read(Part::Norm)?, head });
+        }
         let mut embedding = Embedding::zeroed(precision, vocab * hidden);
         let mut head = Linear::zeroed(precision, vocab, hidden);
         source.pieces(Part::Embedding, &mut |first, values| {
@@ -152,6 +170,8 @@ impl Decoder {
         let embedding = match &self.embedding {
             Embedding::F16(values) => 2 * values.len(),
             Embedding::F32(values) => 4 * values.len(),
+            Embedding::Packed(matrix) => matrix.bytes(),
+            Embedding::Head => 0,
         };
         embedding + self.head.bytes() + self.layers.iter().map(Layer::bytes).sum::<usize>()
     }
@@ -161,7 +181,7 @@ impl Decoder {
         let LlamaConfig { layers, kv_heads, head_dim, .. } = self.config;
         match self.embedding {
             Embedding::F32(_) => KvSlot::exact(layers, kv_heads, head_dim, capacity),
-            Embedding::F16(_) => KvSlot::new(layers, kv_heads, head_dim, capacity),
+            Embedding::F16(_) | Embedding::Packed(_) | Embedding::Head => KvSlot::new(layers, kv_heads, head_dim, capacity),
         }
     }
 
@@ -259,6 +279,8 @@ impl Decoder {
             (Item::Vector(vector), _) => out.copy_from_slice(vector),
             (Item::Token(id), Embedding::F16(values)) => values[id as usize * hidden..][..hidden].convert_to_f32_slice(out),
             (Item::Token(id), Embedding::F32(values)) => out.copy_from_slice(&values[id as usize * hidden..][..hidden]),
+            (Item::Token(id), Embedding::Packed(matrix)) => matrix.row_into(id as usize, out),
+            (Item::Token(id), Embedding::Head) => self.head.row_into(id as usize, out),
         }
     }
 }
@@ -291,6 +313,11 @@ impl Layer {
 
     fn read(source: &mut WeightSource, index: usize, precision: Precision) -> Result<Self, ModelError> {
         let mut stacked = |parts: &[Part]| {
+            if precision != Precision::F32
+                && let Some(packed) = source.packed(parts)?
+            {
+                return Ok(Linear::Packed(packed));
+            }
             let (cols, rows) = (source.size(parts[0]).1, parts.iter().map(|part| source.size(*part).0).sum());
             let mut linear = Linear::zeroed(precision, rows, cols);
             let mut above = 0;

@@ -50,7 +50,11 @@ pub fn inspect(path: &Path) -> Result<ModelFacts, ModelError> {
 impl ModelFacts {
     /// Bytes of the base in memory once it is loaded, without caches.
     pub fn weight_bytes(&self, precision: Precision) -> u64 {
-        self.config.weight_bytes(precision)
+        match (self.format, precision) {
+            // They stay as they are; tiles of 16 rows round up.
+            ("gguf", Precision::Int8 | Precision::Int4) => self.bytes + self.bytes / 50,
+            _ => self.config.weight_bytes(precision),
+        }
     }
 
     /// Bytes of loading and running: weights, the caches of a prompt and of `candidates` texts, and work space.

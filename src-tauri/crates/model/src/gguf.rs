@@ -5,7 +5,7 @@
 //! the alignment, without overlap or gap. Layout as in ggml's `docs/gguf.md`.
 
 use crate::ModelError;
-use crate::blocks::BlockKind;
+use kernels::packed::BlockFormat;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -45,7 +45,7 @@ pub(crate) enum Value {
 
 #[derive(Debug, Clone)]
 struct Tensor {
-    kind: BlockKind,
+    kind: BlockFormat,
     /// Outermost first, as everywhere else here; the file has them the other way round.
     shape: Vec<usize>,
     /// Bytes from the start of the data.
@@ -149,15 +149,29 @@ impl Gguf {
     }
 
     /// Kind and shape of a tensor, outermost dimension first.
-    pub fn layout(&self, name: &str) -> Option<(BlockKind, &[usize])> {
+    pub fn layout(&self, name: &str) -> Option<(BlockFormat, &[usize])> {
         self.tensors.get(name).map(|tensor| (tensor.kind, &tensor.shape[..]))
+    }
+
+    /// [`Gguf::rows`] in f32.
+    ///
+    /// # Errors
+    /// As [`Gguf::rows`], and `Damaged` for a number that is not finite.
+    pub fn numbers(&mut self, name: &str, first: usize, rows: usize, cols: usize) -> Result<Vec<f32>, ModelError> {
+        let (kind, bytes) = self.rows(name, first, rows, cols)?;
+        let mut values = vec![0.0; rows * cols];
+        match kind.dequantise(&bytes, &mut values) {
+            Ok(()) if values.iter().all(|value| value.is_finite()) => Ok(values),
+            Ok(()) => Err(ModelError::damaged(&self.path, format!("{name} holds a number that is not finite"))),
+            Err(error) => Err(ModelError::damaged(&self.path, format!("{name}: {error}"))),
+        }
     }
 
     /// Reads the bytes of `rows` rows from `first` on, of a tensor that has `cols` columns.
     ///
     /// # Errors
     /// `Damaged` when it is absent, has another width or fewer rows.
-    pub fn rows(&mut self, name: &str, first: usize, rows: usize, cols: usize) -> Result<(BlockKind, Vec<u8>), ModelError> {
+    pub fn rows(&mut self, name: &str, first: usize, rows: usize, cols: usize) -> Result<(BlockFormat, Vec<u8>), ModelError> {
         let Some(tensor) = self.tensors.get(name) else {
             return Err(ModelError::damaged(&self.path, format!("the tensor {name} is missing")));
         };
@@ -171,7 +185,7 @@ impl Gguf {
             let reason = format!("{name} has the shape {:?}, where rows {first} to {} of {cols} are due", tensor.shape, first + rows);
             return Err(ModelError::damaged(&self.path, reason));
         }
-        let row_bytes = tensor.kind.row_bytes(cols);
+        let row_bytes = tensor.kind.row_bytes(cols).map_err(|error| ModelError::damaged(&self.path, format!("{name}: {error}")))?;
         let mut bytes = vec![0u8; rows * row_bytes];
         let at = self.data_start + tensor.begin + (first * row_bytes) as u64;
         self.file.seek(SeekFrom::Start(at)).map_err(ModelError::io(&self.path))?;
@@ -335,12 +349,12 @@ impl Header<'_> {
         shape.reverse();
         let kind = self.u32()?;
         let begin = self.u64()?;
-        let Some(kind) = BlockKind::from_ggml(kind) else {
+        let Some(kind) = BlockFormat::from_ggml(kind) else {
             return Err(ModelError::unsupported(self.path, format!("{name} is held in a way (type {kind}) that is not known")));
         };
         let values = shape.iter().try_fold(1u64, |product, side| product.checked_mul(*side)).filter(|values| *values > 0);
         let width = shape[shape.len() - 1];
-        let (values_a_block, bytes_a_block) = kind.size();
+        let (values_a_block, bytes_a_block) = (kind.columns(), kind.bytes());
         let (Some(values), true) = (values, width.is_multiple_of(values_a_block as u64)) else {
             return Err(self.damaged(format!("{name} has the impossible shape {shape:?}")));
         };

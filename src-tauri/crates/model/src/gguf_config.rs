@@ -115,13 +115,13 @@ impl Raw {
         let half = config.rotary_dim() / 2;
         let original = self.optional(file, "rope.scaling.original_context_length").unwrap_or(config.context);
         if file.contains("rope_freqs.weight") {
-            return Ok(RopeScaling::Divisors(divisors(file, "rope_freqs.weight", half)?));
+            return Ok(RopeScaling::Divisors(file.numbers("rope_freqs.weight", 0, 1, half)?));
         }
         if file.contains("rope_factors_long.weight") || file.contains("rope_factors_short.weight") {
             let factor = config.context as f32 / original.max(1) as f32;
             return Ok(RopeScaling::Long {
-                short: divisors(file, "rope_factors_short.weight", half)?,
-                long: divisors(file, "rope_factors_long.weight", half)?,
+                short: file.numbers("rope_factors_short.weight", 0, 1, half)?,
+                long: file.numbers("rope_factors_long.weight", 0, 1, half)?,
                 original,
                 attention: self.float(file, "rope.scaling.attn_factor").unwrap_or_else(|| long_attention(factor, original)),
             });
@@ -143,11 +143,4 @@ impl Raw {
             (other, _) => Err(ModelError::unsupported(file.path(), format!("the rope scaling \"{other}\" is not known"))),
         }
     }
-}
-
-fn divisors(file: &mut Gguf, name: &str, count: usize) -> Result<Vec<f32>, ModelError> {
-    let (kind, bytes) = file.rows(name, 0, 1, count)?;
-    let mut values = Vec::new();
-    kind.decode(&bytes, &mut values);
-    Ok(values)
 }

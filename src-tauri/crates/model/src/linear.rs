@@ -3,7 +3,7 @@
 use kernels::activations::{Activations, Forms};
 use kernels::isa::Isa;
 use kernels::matmul::{Output, matmul, matmul_f32};
-use kernels::packed::{BlockFormat, PackError, PackedMatrix, Rounding};
+use kernels::packed::{PackedMatrix, Rounding};
 use kernels::pool::Pool;
 
 /// How f32 weights are held.
@@ -62,20 +62,6 @@ impl Linear {
         }
     }
 
-    /// Holds matrices `[_, cols]` of a GGUF file, one below the other, each in its format: its bytes and its number of rows.
-    ///
-    /// # Errors
-    /// As [`PackedMatrix::from_blocks`].
-    #[allow(dead_code)] // Until GGUF files are read.
-    pub fn from_blocks(cols: usize, parts: &[(BlockFormat, &[u8], usize)]) -> Result<Self, PackError> {
-        let mut packed = Vec::with_capacity(parts.len());
-        for same in parts.chunk_by(|a, b| a.0 == b.0) {
-            let blocks: Vec<(&[u8], usize)> = same.iter().map(|(_, bytes, rows)| (*bytes, *rows)).collect();
-            packed.push(PackedMatrix::from_blocks(same[0].0, cols, &blocks)?);
-        }
-        Ok(Self::Packed(PackedMatrix::stack(packed)))
-    }
-
     pub fn cols(&self) -> usize {
         match self {
             Self::Packed(matrix) => matrix.cols(),
@@ -87,6 +73,14 @@ impl Linear {
         match self {
             Self::Packed(matrix) => matrix.bytes(),
             Self::Dense { weights, .. } => 4 * weights.len(),
+        }
+    }
+
+    /// [`Linear::row`] into `[cols]`.
+    pub fn row_into(&self, index: usize, out: &mut [f32]) {
+        match self {
+            Self::Packed(matrix) => matrix.unpack_row_into(index, out),
+            Self::Dense { cols, weights } => out.copy_from_slice(&weights[index * cols..][..*cols]),
         }
     }
 

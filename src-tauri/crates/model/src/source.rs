@@ -2,15 +2,19 @@
 //!
 //! Everything is read in pieces of whole rows, so that a packed base never holds all of its f32 weights at once.
 
+use crate::blocks::all_finite;
 use crate::files::BaseFiles;
 use crate::gguf::Gguf;
 use crate::shards::Shards;
 use crate::{Architecture, LlamaConfig, ModelError, gguf_config};
+use kernels::packed::{BlockFormat, PackedMatrix, TILE};
 use std::ops::Range;
 use std::path::Path;
 
 /// Numbers that are held as f32 at once while a matrix is read.
 const PIECE: usize = 1 << 20;
+/// Bytes of packed rows, about, that are held a second time while they are put into tiles.
+const ROWS_AT_ONCE_BYTES: usize = 24 << 20;
 
 /// A tensor of a base, by what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,19 +198,58 @@ impl WeightSource {
         Ok(())
     }
 
+    /// Matrices of a GGUF file, one below the other, in the formats that they are held in; `None` for safetensors.
+    ///
+    /// # Errors
+    /// As [`WeightSource::read`].
+    pub fn packed(&mut self, parts: &[Part]) -> Result<Option<PackedMatrix>, ModelError> {
+        let places: Vec<Place> = parts.iter().map(|part| self.place(*part)).collect();
+        let head_dim = self.config.head_dim;
+        let Store::Gguf(file) = &mut self.store else { return Ok(None) };
+        let Some(cols) = places.first().map(|place| place.cols) else { return Ok(None) };
+        let (mut done, mut read, mut held) = (Vec::new(), Vec::new(), 0);
+        let path = file.path().to_owned();
+        let pack = |read: &mut Vec<(BlockFormat, Vec<u8>, usize)>, done: &mut Vec<PackedMatrix>| {
+            for same in read.chunk_by(|a, b| a.0 == b.0) {
+                let blocks: Vec<(&[u8], usize)> = same.iter().map(|(_, bytes, rows)| (&bytes[..], *rows)).collect();
+                let packed = PackedMatrix::from_blocks(same[0].0, cols, &blocks);
+                done.push(packed.map_err(|error| ModelError::damaged(&path, error.to_string()))?);
+            }
+            read.clear();
+            Ok::<(), ModelError>(())
+        };
+        for place in &places {
+            // Whole heads and whole tiles.
+            let step = (ROWS_AT_ONCE_BYTES / cols).max(1).next_multiple_of(head_dim.next_multiple_of(TILE));
+            for first in (0..place.rows).step_by(step) {
+                let rows = step.min(place.rows - first);
+                let (format, mut bytes) = file.rows(&place.name, place.skipped + first, rows, cols)?;
+                if !all_finite(format, &bytes) {
+                    let reason = format!("{} holds a number that is not finite", place.name);
+                    return Err(ModelError::damaged(file.path(), reason));
+                }
+                if place.paired {
+                    let mut sorted = Vec::with_capacity(bytes.len());
+                    unpair(&bytes, bytes.len() / rows, head_dim, &mut sorted);
+                    bytes = sorted;
+                }
+                held += bytes.len();
+                read.push((format, bytes, rows));
+                if held >= ROWS_AT_ONCE_BYTES {
+                    pack(&mut read, &mut done)?;
+                    held = 0;
+                }
+            }
+        }
+        pack(&mut read, &mut done)?;
+        Ok(Some(PackedMatrix::stack(done)))
+    }
+
     fn rows(&mut self, place: &Place, range: Range<usize>) -> Result<Vec<f32>, ModelError> {
         let (first, count) = (place.skipped + range.start, range.len());
         match &mut self.store {
             Store::Safetensors(shards) => shards.rows(&place.name, place.tensor_rows, place.cols, first, count),
-            Store::Gguf(file) => {
-                let (kind, bytes) = file.rows(&place.name, first, count, place.cols)?;
-                let mut values = Vec::new();
-                kind.decode(&bytes, &mut values);
-                match values.iter().all(|value| value.is_finite()) {
-                    true => Ok(values),
-                    false => Err(ModelError::damaged(file.path(), format!("{} holds a number that is not finite", place.name))),
-                }
-            }
+            Store::Gguf(file) => file.numbers(&place.name, first, count, place.cols),
         }
     }
 
@@ -288,7 +331,7 @@ impl WeightSource {
 /// Turns rows of whole heads from the order 0, half, 1, half + 1, … back to 0, 1, 2, …
 ///
 /// GGUF's `llama` rotates neighbours, transformers rotates halves; the converter moves the rows of queries and keys accordingly.
-fn unpair(values: &[f32], cols: usize, head_dim: usize, out: &mut Vec<f32>) {
+fn unpair<T: Copy>(values: &[T], cols: usize, head_dim: usize, out: &mut Vec<T>) {
     for head in values.chunks_exact(head_dim * cols) {
         for side in 0..2 {
             for index in 0..head_dim / 2 {
