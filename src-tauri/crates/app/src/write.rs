@@ -191,7 +191,6 @@ impl App {
         let started = Instant::now();
         let waiting_for_text = self.writing.gate.enter();
         let turn = lock(&self.writing.turn);
-            stop_texts: Vec::new(),
         let mut first_token = None;
         let mut watch = |event: WriteEvent| {
             if matches!(event, WriteEvent::Token { .. }) {
@@ -428,6 +427,7 @@ fn generate(
         members: specs.collect(),
         max_tokens: plan.layout.max_tokens,
         stop: plan.layout.stop.clone(),
+        stop_texts: Vec::new(),
     };
     let written = plan.base.generate(&generate, flag, &mut |token| {
         if !token.text.is_empty() {

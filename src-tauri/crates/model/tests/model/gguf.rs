@@ -78,7 +78,6 @@ struct Expected {
     texts: Vec<String>,
     ids: BTreeMap<String, Vec<Vec<u32>>>,
     decoded: BTreeMap<String, Vec<String>>,
-    start: BTreeMap<String, Vec<u32>>,
     sentence_piece: Vec<Vec<u32>>,
     sentence_piece_decoded: Vec<String>,
 }
@@ -104,8 +103,9 @@ fn tokenizers_are_those_of_transformers_from_their_files_and_from_gguf() {
                 grown += &stream.finish();
                 assert_eq!(grown, *decoded, "{text:?} piece by piece by {}", path.display());
             }
-            if let Some(start) = expected.start.get(name) {
-                assert_eq!(tokenizer.encode_start("A fox."), *start, "with its first token, by {}", path.display());
+            if name == "llama" && path.is_file() {
+                // As llama.cpp: a text begins with the token that the file names for that.
+                assert_eq!(tokenizer.encode_start("A fox."), [&[1], &tokenizer.encode("A fox.")[..]].concat());
             }
         }
     }
