@@ -313,6 +313,7 @@ fn write(
         members: (0..SEEDS).map(|number| MemberSpec::with(sampler(number), adapters.clone())).collect(),
         max_tokens: 120,
         stop: StoryFormat::stop(base.tokenizer()),
+        stop_texts: Vec::new(),
     };
     Ok(base.generate(&request, &AtomicBool::new(false), &mut |_| {})?)
 }
