@@ -53,6 +53,6 @@ pub use rope::RopeScaling;
 pub use sampler::{Draw, Drawn, Sampler};
 pub use soft_prompt::SoftPrompt;
 pub use story::StoryFormat;
-pub use t5::{DenseT5, DenseT5Cross, DenseT5Layer, DenseT5Stack, DistanceTable, T5Config, T5Generate, T5Model, T5SoftPrompt};
+pub use t5::{DenseT5, DenseT5Cross, DenseT5Layer, DenseT5Stack, DistanceTable, T5Config, T5Generate, T5Model};
 pub use tokenizer::{TextStream, Tokenizer};
 pub use weights::{DenseLayer, DenseWeights};

@@ -104,7 +104,9 @@ impl SoftPrompt {
         if tokens == 0 || tokens > MAX_TOKENS || hidden == 0 || hidden > 1 << 16 {
             return Err(ModelError::damaged(&path, format!("{tokens} vectors of {hidden} numbers cannot be")));
         }
-        let vectors = Checkpoint::open(&dir.join(WEIGHTS))?.read(KEY, &[tokens, hidden])?;
+        // For an encoder and a decoder PEFT may store vectors for both, but passes only the first half on, to the encoder.
+        let parts = description.num_transformer_submodules.unwrap_or(1).clamp(1, 2);
+        let vectors = Checkpoint::open(&dir.join(WEIGHTS))?.rows(KEY, parts * tokens, hidden, 0, tokens)?;
         Ok(Self { tokens, hidden, vectors })
     }
 }

@@ -30,6 +30,8 @@ mod seed;
 mod soft_prompt;
 mod soft_prompt_config;
 mod state;
+mod t5;
+mod t5_layer;
 mod tuned;
 mod workspace;
 
@@ -56,5 +58,6 @@ pub use schedule::{Decay, learning_rate};
 pub use soft_prompt::{soft_prompt, soft_prompt_from_judgements, soft_prompt_on};
 pub use soft_prompt_config::{PromptStart, SoftPromptConfig};
 pub use state::Outcome;
+pub use t5::{T5Batch, TrainableT5};
 pub use tuned::{PromptBase, Slopes, Tuned};
 pub use workspace::Workspace;

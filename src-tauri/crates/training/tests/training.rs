@@ -27,3 +27,5 @@ mod quantised;
 mod recipe;
 #[path = "training/resume.rs"]
 mod resume;
+#[path = "training/t5.rs"]
+mod t5;

@@ -90,7 +90,10 @@ impl BiasedAttention<'_> {
     pub fn backward(&self, of: &Attended, dout: &[f32], dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
         let (d, width) = (self.head_dim, self.heads * self.head_dim);
         let (queries, keys) = (of.query_packing.rows() * width, of.key_packing.rows() * width);
-        assert!(dout.len() == queries && dq.len() == queries && dk.len() == keys && dv.len() == keys, "attention: gradients of other sizes");
+        assert!(
+            dout.len() == queries && dq.len() == queries && dk.len() == keys && dv.len() == keys,
+            "attention: gradients of other sizes"
+        );
         let tasks = self.tasks(of);
         let parts: Vec<[Vec<f32>; 3]> = tasks.par_iter().with_max_len(1).map(|task| self.backward_task(of, task, dout)).collect();
         for (task, [q, k, v]) in tasks.iter().zip(&parts) {

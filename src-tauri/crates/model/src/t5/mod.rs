@@ -4,18 +4,16 @@ mod config;
 mod dense;
 mod forward;
 mod position;
-mod prompt;
 mod weights;
 
 pub use config::T5Config;
 pub use dense::{DenseT5, DenseT5Cross, DenseT5Layer, DenseT5Stack, DistanceTable};
-pub use prompt::T5SoftPrompt;
 
 use crate::decoder::Item;
 use crate::generate::{Completion, TokenEvent};
 use crate::linear::Machine;
 use crate::sampler::{Draw, Drawn};
-use crate::{LoadOptions, ModelError, Sampler, TextStream, Tokenizer, files};
+use crate::{LoadOptions, ModelError, Sampler, SoftPrompt, TextStream, Tokenizer, files};
 use domain::FinishReason;
 use forward::{Answer, Workspace};
 use kernels::pool::Pool;
@@ -44,8 +42,8 @@ pub struct T5Generate {
     pub prompt: Vec<u32>,
     /// One candidate each.
     pub members: Vec<Sampler>,
-    /// For all members; the part for the decoder, where there is one, stands before every answer.
-    pub soft_prompt: Option<T5SoftPrompt>,
+    /// Stands before what the encoder reads, for all members.
+    pub soft_prompt: Option<SoftPrompt>,
     /// Longest answer in tokens.
     pub max_tokens: usize,
     /// Tokens that end an answer and are not part of it.
@@ -95,7 +93,7 @@ impl T5Model {
     ///
     /// # Errors
     /// `InvalidRequest` for an empty prompt or unknown tokens, `ContextExceeded`, `SoftPromptWidth`.
-    pub fn logits(&self, soft_prompt: Option<&T5SoftPrompt>, pairs: &[(&[u32], &[u32])]) -> Result<Vec<Vec<f32>>, ModelError> {
+    pub fn logits(&self, soft_prompt: Option<&SoftPrompt>, pairs: &[(&[u32], &[u32])]) -> Result<Vec<Vec<f32>>, ModelError> {
         for (prompt, answer) in pairs {
             self.check(soft_prompt, prompt, answer.len())?;
             self.check_tokens(answer)?;
@@ -110,7 +108,7 @@ impl T5Model {
             let tokens = [self.config().start].into_iter().chain(answer.iter().copied()).take(answer.len());
             tokens.map(Item::Token).collect()
         };
-        let new: Vec<Vec<Item>> = pairs.iter().map(|(_, answer)| decoder_vectors(soft_prompt).chain(read(answer)).collect()).collect();
+        let new: Vec<Vec<Item>> = pairs.iter().map(|(_, answer)| read(answer)).collect();
         let answer = |(encoded, new): (_, &Vec<Item>)| Answer::new(&self.weights, encoded, new.len());
         let mut answers: Vec<Answer> = encoded.iter().zip(&new).map(answer).collect();
         self.weights.decode(machine, &mut work, &mut answers, &new);
@@ -150,10 +148,8 @@ impl T5Model {
         let encoded = self.weights.encode(machine, &mut work, &[encoder_items(soft_prompt, &request.prompt)]);
         let Some(encoded) = encoded.first() else { return Ok(done) };
         let mut live: Vec<Live> = request.members.iter().enumerate().map(|(index, sampler)| self.live(index, sampler)).collect();
-        let start: Vec<Item> = decoder_vectors(soft_prompt).chain([Item::Token(self.config().start)]).collect();
-        let room = start.len() + request.max_tokens;
-        let mut answers: Vec<Answer> = live.iter().map(|_| Answer::new(&self.weights, encoded, room)).collect();
-        let mut new = vec![start; live.len()];
+        let mut answers: Vec<Answer> = live.iter().map(|_| Answer::new(&self.weights, encoded, request.max_tokens)).collect();
+        let mut new = vec![vec![Item::Token(self.config().start)]; live.len()];
         while !live.is_empty() && !cancel.load(Ordering::Relaxed) {
             self.weights.decode(machine, &mut work, &mut answers, &new);
             let ends = new.iter().scan(0, |end, new| {
@@ -182,10 +178,12 @@ impl T5Model {
         Live { candidate, draw, drawn: None, stream: self.tokenizer.stream(), finished: false }
     }
 
-    fn check(&self, soft_prompt: Option<&T5SoftPrompt>, prompt: &[u32], answer: usize) -> Result<(), ModelError> {
+    fn check(&self, soft_prompt: Option<&SoftPrompt>, prompt: &[u32], answer: usize) -> Result<(), ModelError> {
         let config = self.config();
         if let Some(soft) = soft_prompt {
-            soft.check()?;
+            if soft.tokens == 0 || soft.vectors.len() != soft.tokens * soft.hidden || !soft.vectors.iter().all(|value| value.is_finite()) {
+                return Err(ModelError::InvalidRequest { reason: "the soft prompt's vectors are not as many as it claims, or not finite" });
+            }
             if soft.hidden != config.hidden {
                 return Err(ModelError::SoftPromptWidth { found: soft.hidden, expected: config.hidden });
             }
@@ -209,14 +207,9 @@ impl T5Model {
     }
 }
 
-fn encoder_items<'a>(soft_prompt: Option<&'a T5SoftPrompt>, prompt: &[u32]) -> Vec<Item<'a>> {
-    let vectors = soft_prompt.into_iter().flat_map(|soft| soft.encoder.chunks_exact(soft.hidden).map(Item::Vector));
+fn encoder_items<'a>(soft_prompt: Option<&'a SoftPrompt>, prompt: &[u32]) -> Vec<Item<'a>> {
+    let vectors = soft_prompt.into_iter().flat_map(|soft| soft.vectors.chunks_exact(soft.hidden).map(Item::Vector));
     vectors.chain(prompt.iter().map(|token| Item::Token(*token))).collect()
-}
-
-fn decoder_vectors(soft_prompt: Option<&T5SoftPrompt>) -> impl Iterator<Item = Item<'_>> {
-    let both = soft_prompt.and_then(|soft| soft.decoder.as_deref().map(|vectors| vectors.chunks_exact(soft.hidden)));
-    both.into_iter().flatten().map(Item::Vector)
 }
 
 /// An answer that is being written.

@@ -84,8 +84,7 @@ def logits(model, examples):
     labels = padded([answer for _, answer in examples], -100)
     with torch.no_grad():
         out = model(input_ids=ids, attention_mask=mask, labels=labels).logits
-    # With two submodules PEFT's decoder begins with the vectors.
-    return [row[out.shape[1] - labels.shape[1] :][: len(answer)].contiguous() for row, (_, answer) in zip(out, examples)]
+    return [row[: len(answer)].contiguous() for row, (_, answer) in zip(out, examples)]
 
 
 def greedy(model, prompt, count):
