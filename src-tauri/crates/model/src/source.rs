@@ -14,7 +14,7 @@ use std::path::Path;
 /// Numbers that are held as f32 at once while a matrix is read.
 const PIECE: usize = 1 << 20;
 /// Bytes of packed rows, about, that are held a second time while they are put into tiles.
-const ROWS_AT_ONCE_BYTES: usize = 24 << 20;
+const ROWS_AT_ONCE_BYTES: usize = 8 << 20;
 
 /// A tensor of a base, by what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
