@@ -5,6 +5,7 @@
 
 mod adapter;
 mod base;
+pub mod bench;
 mod bench_train;
 mod blind;
 pub mod calls;

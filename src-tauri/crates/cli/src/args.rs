@@ -98,8 +98,39 @@ pub enum Command {
 
 #[derive(Debug, Subcommand)]
 pub enum Bench {
+    /// Reading a prompt and writing candidates that share it
+    Decode(BenchOptions),
+    /// Reading a prompt alone
+    Prefill(BenchOptions),
     /// One step of a training: forward, backward and update
     Train(Box<BenchTrain>),
+}
+
+#[derive(Debug, Arguments)]
+pub struct BenchOptions {
+    /// A base: a folder or a GGUF file
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "shape")]
+    pub model: Option<PathBuf>,
+    /// Random weights in the shape of smollm2-135m, tinyllama-1.1b or story: nothing is downloaded
+    #[arg(long)]
+    pub shape: Option<String>,
+    /// With --model int8, int4 or f32, for what is not in blocks already; with --shape Q8_0, Q4_0, Q4_K, …
+    #[arg(long)]
+    pub format: Option<String>,
+    #[arg(long, default_value_t = 2)]
+    pub threads: usize,
+    /// Candidates written at once
+    #[arg(long, default_value_t = 8)]
+    pub sequences: usize,
+    /// Tokens of the prompt that they share
+    #[arg(long, default_value_t = 256)]
+    pub prompt: usize,
+    /// Tokens of each candidate
+    #[arg(long, default_value_t = 64)]
+    pub generate: usize,
+    /// The median of so many rounds
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
 }
 
 #[derive(Debug, Arguments)]

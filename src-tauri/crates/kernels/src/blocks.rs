@@ -29,6 +29,8 @@ pub enum PackError {
     Columns { format: BlockFormat, cols: usize },
     /// The bytes are not those of so many rows.
     Length { format: BlockFormat, cols: usize, rows: usize, found: usize },
+    /// A scale, or a number itself, is infinite or not a number.
+    NotFinite { format: BlockFormat },
 }
 
 impl fmt::Display for PackError {
@@ -40,6 +42,7 @@ impl fmt::Display for PackError {
             Self::Length { format, cols, rows, found } => {
                 write!(f, "{found} bytes are not {rows} rows of {cols} columns in {}", format.name())
             }
+            Self::NotFinite { format } => write!(f, "its {} weights hold a number that is not finite", format.name()),
         }
     }
 }
@@ -149,6 +152,45 @@ impl BlockFormat {
             }
         }
         Ok(())
+    }
+
+    /// Rows of small random numbers, for measuring speed: the same ones every time.
+    ///
+    /// # Errors
+    /// `Columns` when a row is not made of whole blocks.
+    pub fn random_rows(self, rows: usize, cols: usize) -> Result<Vec<u8>, PackError> {
+        let mut bytes = vec![0; self.row_bytes(cols)? * rows];
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        for eight in bytes.chunks_mut(8) {
+            // Marsaglia's xorshift.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            eight.copy_from_slice(&state.to_le_bytes()[..eight.len()]);
+        }
+        // The upper byte of each f16 or f32 is set, so that it is small and finite: about 1/1000 for scales.
+        for block in bytes.chunks_exact_mut(self.bytes()) {
+            match self {
+                Self::F32 => block[3] = 0x3c,
+                Self::F16 => block[1] = 0x14 | block[1] & 0x80,
+                Self::Bf16 => block[1] = 0x3c | block[1] & 0x80,
+                Self::Q6K => block[209] = 0x04,
+                Self::Q4_1 | Self::Q5_1 => (block[1], block[3]) = (0x14, 0x94),
+                Self::Q4K | Self::Q5K => (block[1], block[3]) = (0x04, 0x04),
+                Self::Q4_0 | Self::Q5_0 | Self::Q8_0 => block[1] = 0x04,
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Whether a plain number, as it stands in a file, is finite.
+    pub(crate) fn is_finite(self, bytes: &[u8]) -> bool {
+        match bytes {
+            [a, b, c, d] => f32::from_le_bytes([*a, *b, *c, *d]).is_finite(),
+            [a, b] if self == Self::F16 => f16::from_le_bytes([*a, *b]).is_finite(),
+            [a, b] => bf16::from_le_bytes([*a, *b]).is_finite(),
+            _ => false,
+        }
     }
 
     /// What is added to a weight to make it a number from 0 on.

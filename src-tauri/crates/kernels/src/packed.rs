@@ -6,6 +6,7 @@ pub use crate::blocks::{BlockFormat, PackError};
 use crate::blocks::{SUB, SubBlock};
 use half::{bf16, f16};
 use rayon::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Columns that share a scale, or two.
 pub const BLOCK: usize = SUB;
@@ -65,7 +66,7 @@ impl PackedMatrix {
     /// Takes in rows of blocks as they stand in a GGUF file: each part is the bytes of so many rows.
     ///
     /// # Errors
-    /// `Columns` when rows are not made of whole blocks, `Length` when a part has not the bytes of its rows.
+    /// `Columns` when rows are not made of whole blocks, `Length` when a part has not the bytes of its rows, `NotFinite`.
     pub fn from_blocks(format: BlockFormat, cols: usize, parts: &[(&[u8], usize)]) -> Result<Self, PackError> {
         let row_bytes = format.row_bytes(cols)?;
         let mut all = Vec::new();
@@ -76,10 +77,28 @@ impl PackedMatrix {
             all.extend(bytes.chunks_exact(row_bytes));
         }
         let mut section = Section::zeroed(format, all.len(), cols);
-        section.write(0, all.len(), &|row, tile| match is_plain(format) {
-            true => all[row].chunks_exact(format.bytes()).enumerate().for_each(|(col, bytes)| tile.set_plain(col, bytes)),
-            false => (0..cols / BLOCK).for_each(|block| tile.set_block(block, &format.sub_block(all[row], block))),
+        let finite = AtomicBool::new(true);
+        section.write(0, all.len(), &|row, tile| {
+            let mut row_is_finite = true;
+            if is_plain(format) {
+                for (col, bytes) in all[row].chunks_exact(format.bytes()).enumerate() {
+                    row_is_finite &= format.is_finite(bytes);
+                    tile.set_plain(col, bytes);
+                }
+            } else {
+                for block in 0..cols / BLOCK {
+                    let sub = format.sub_block(all[row], block);
+                    row_is_finite &= sub.scale.is_finite() && sub.min.is_finite();
+                    tile.set_block(block, &sub);
+                }
+            }
+            if !row_is_finite {
+                finite.store(false, Ordering::Relaxed);
+            }
         });
+        if !finite.into_inner() {
+            return Err(PackError::NotFinite { format });
+        }
         Ok(Self::one(section))
     }
 

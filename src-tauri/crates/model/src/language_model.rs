@@ -249,7 +249,7 @@ fn only(soft_prompt: Option<&SoftPrompt>) -> Adapters {
 }
 
 /// The kernels work on 16 lanes of a head at a time.
-fn check_shape(config: &LlamaConfig, path: &Path) -> Result<(), ModelError> {
+pub(crate) fn check_shape(config: &LlamaConfig, path: &Path) -> Result<(), ModelError> {
     if config.head_dim.is_multiple_of(16) {
         return Ok(());
     }

@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod adapted;
+pub mod bench;
+pub mod bench;
 mod bert;
 mod blocks;
 mod chat;

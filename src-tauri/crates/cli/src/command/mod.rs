@@ -2,6 +2,7 @@
 
 mod about;
 mod adapters;
+mod bench;
 mod bench_train;
 mod export;
 mod feedback;
@@ -29,7 +30,7 @@ pub fn run(args: Args, printer: &Printer) -> Result<ExitCode, ApiError> {
     let done = |outcome: Result<(), ApiError>| outcome.map(|()| ExitCode::SUCCESS);
     let Some(command) = command else { return window::open() };
     match command {
-        Command::Bench(Bench::Train(bench)) => done(bench_train::run(*bench, printer)),
+        Command::Bench(command) => done(bench::run(command, printer)),
         Command::Completions { shell } => done(about::completions(shell)),
         Command::Man => done(about::man()),
         Command::Restore { backup } => done(restore::run(global.data_dir, &backup, printer)),

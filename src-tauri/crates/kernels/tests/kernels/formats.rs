@@ -210,6 +210,12 @@ fn rows_that_are_not_whole_blocks_and_wrong_lengths_are_refused() {
         assert!(format.dequantise(&[], &mut []).is_err());
         assert_eq!(BlockFormat::from_ggml(format.ggml()), Some(format));
     }
+    let mut bad = vec![0; 34];
+    bad[..2].copy_from_slice(&f16::INFINITY.to_le_bytes());
+    let refused = PackedMatrix::from_blocks(BlockFormat::Q8_0, 32, &[(&bad, 1)]).err();
+    assert_eq!(refused, Some(PackError::NotFinite { format: BlockFormat::Q8_0 }));
+    let refused = PackedMatrix::from_blocks(BlockFormat::F16, 17, &[(&bad, 1)]).err();
+    assert_eq!(refused, Some(PackError::NotFinite { format: BlockFormat::F16 }));
     assert_eq!(BlockFormat::from_ggml(10), None, "Q2_K does not run here");
     let empty = PackedMatrix::from_blocks(BlockFormat::Q8_0, 32, &[]).unwrap();
     assert_eq!((empty.rows(), empty.bytes()), (0, 0));
