@@ -94,10 +94,10 @@ async fn run(inkling: &Inkling, run_id: &RunId) -> Run {
     inkling.client.call::<call::Run>(RunRef { run_id: run_id.clone() }).await.expect("a run")
 }
 
-fn training() -> TrainRequest {
+fn training(recipe: Recipe, steps: u32) -> TrainRequest {
     TrainRequest {
         hyperparameters: HyperparameterChoice { steps: Some(steps), checkpoint_steps: Some(7), seed: Some(3), ..Default::default() },
-        ..TrainRequest::of(Recipe::SoftPrompt)
+        ..TrainRequest::of(recipe)
     }
 }
 

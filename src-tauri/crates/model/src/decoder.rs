@@ -13,6 +13,7 @@ use half::slice::HalfFloatSliceExt;
 use kernels::attention::{AttentionRow, KvSlot, attend};
 use kernels::elementwise::{gated_silu, rms_norm, rope};
 use kernels::matmul::Output;
+use kernels::packed::{BlockFormat, PackError, PackedMatrix};
 use std::sync::Arc;
 
 /// The weights of a Llama base in the form that the kernels want.
@@ -164,6 +165,33 @@ impl Decoder {
         let mut held = Embedding::zeroed(precision, embedding.len());
         held.write(0, &embedding);
         Self { config, embedding: held, layers, norm, head }
+    }
+
+    /// Random blocks, for measuring speed.
+    ///
+    /// # Errors
+    /// `Columns` when the widths are no multiples of the format's blocks.
+    pub fn random(config: LlamaConfig, format: BlockFormat) -> Result<Self, PackError> {
+        let LlamaConfig { hidden, intermediate, vocab, layers, .. } = config;
+        let (queries, keys) = (config.query_width(), config.kv_width());
+        let matrix = |rows: usize, cols: usize| {
+            let bytes = format.random_rows(rows, cols)?;
+            Ok(Linear::Packed(PackedMatrix::from_blocks(format, cols, &[(&bytes, rows)])?))
+        };
+        let layer = |_| {
+            Ok(Layer {
+                attention_norm: vec![1.0; hidden],
+                qkv: matrix(queries + 2 * keys, hidden)?,
+                qkv_bias: Vec::new(),
+                o: matrix(hidden, queries)?,
+                mlp_norm: vec![1.0; hidden],
+                gate_up: matrix(2 * intermediate, hidden)?,
+                down: matrix(hidden, intermediate)?,
+            })
+        };
+        let layers = (0..layers).map(layer).collect::<Result<_, _>>()?;
+        let embedding = if config.tied { Embedding::Head } else { Embedding::Packed(matrix(vocab, hidden)?) };
+        Ok(Self { embedding, layers, norm: vec![1.0; hidden], head: matrix(vocab, hidden)?, config })
     }
 
     pub fn bytes(&self) -> usize {

@@ -8,7 +8,6 @@
 
 mod adapted;
 pub mod bench;
-pub mod bench;
 mod bert;
 mod blocks;
 mod chat;

@@ -17,7 +17,7 @@ mod train;
 mod window;
 mod write;
 
-use crate::args::{Args, Bench, Command, Global, Train};
+use crate::args::{Args, Command, Global, Train};
 use crate::backend::Backend;
 use crate::output::Printer;
 use domain::ApiError;
