@@ -4,12 +4,12 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { Inkling, binary, until } from "./inkling.mjs";
+import { freshHome, journey } from "./journey.mjs";
 
 const PROMPT = "A young wizard discovers an ancient spellbook";
 const OTHER_PROMPTS = ["The lighthouse keeper hears a knock at midnight", "Two sisters build a boat out of doors", "A robot learns to bake bread"];
@@ -19,31 +19,6 @@ const ARROW_UP = "\uE013";
 
 /** Short texts and a short training: the loop is the same. */
 const QUICK = { maxTokens: 96, trainingMinSteps: 40, trainingCheckpointSteps: 5 };
-
-function freshHome() {
-	return mkdtempSync(join(tmpdir(), "inkling-window-"));
-}
-
-/** A person's path; a step that fails ends it, since the next would start from nowhere. */
-function journey(name, steps) {
-	describe(name, { concurrency: false }, () => {
-		const home = freshHome();
-		const inkling = new Inkling(home);
-		let broken = false;
-		after(async () => {
-			await inkling.abandon();
-			rmSync(home, { recursive: true, force: true });
-		});
-		steps((step, work) =>
-			it(step, { timeout: 300_000 }, async (context) => {
-				if (broken) return context.skip("an earlier step failed");
-				broken = true;
-				await work(inkling, context);
-				broken = false;
-			}),
-		);
-	});
-}
 
 journey("from the first start to a better model", (step) => {
 	step("the window opens on an empty folder and says what it is for", async (inkling, context) => {

@@ -122,6 +122,23 @@ const PICTURES = {
 		for (const index of [0, 1, 3]) await page.getByRole("checkbox").nth(index).check();
 		await page.waitForTimeout(500);
 	},
+	"auto-empty": async (page) => {
+		await page.goto(`${address}?empty#/teach/auto`);
+		await page.waitForTimeout(500);
+	},
+	"auto-running": async (page) => {
+		await name(page, "link", "Teach").click();
+		await name(page, "tab", "Auto-train").click();
+		for (const genre of ["fantasy", "sci-fi"]) await name(page, "button", genre).click();
+		await name(page, "button", "Start writing").click();
+		await page.waitForTimeout(3500);
+	},
+	"auto-done": async (page) => {
+		await name(page, "link", "Teach").click();
+		await name(page, "tab", "Auto-train").click();
+		await page.waitForTimeout(500);
+		await page.locator("summary").filter({ hasText: "Mars" }).first().click();
+	},
 	library: async (page) => name(page, "link", "Library").click(),
 	"library-models": async (page) => {
 		await name(page, "link", "Library").click();

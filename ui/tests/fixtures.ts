@@ -1,10 +1,14 @@
-import { GENRES } from "../src/api/bindings";
+import { GENRES, STYLES } from "../src/api/bindings";
 import type {
 	Adapter,
+	AutoTrain,
+	AutoTrainAttempt,
+	AutoTrainResult,
 	Base,
 	Candidate,
 	CatalogueEntry,
 	DoctorReport,
+	Example,
 	Hyperparameters,
 	Job,
 	Metric,
@@ -15,6 +19,7 @@ import type {
 	TasteCard,
 	TasteSummary,
 	TrainingPlan,
+	TrainingStats,
 	Verdict,
 	WriteResult,
 } from "../src/api/bindings";
@@ -344,3 +349,102 @@ export const doctor: DoctorReport = {
 };
 
 export const genreNames = GENRES.map(({ name }) => name);
+
+export function makeStats(change: Partial<TrainingStats> = {}): TrainingStats {
+	return { user_id: "me", training_examples: 37, new_examples: 37, examples_until_next_training: 13, custom_model_exists: false, custom_model: null, ready_for_finetuning: false, ...change };
+}
+
+const REASONS = ["cut-off ending", "off the prompt", "near-duplicate"];
+const PROMPTS = ["A small dragon wants to learn how to knit before winter comes.", "A child on Mars sees rain for the first time.", "Something under the ice is tapping back."];
+
+export function makeAttempt(position: number, change: Partial<AutoTrainAttempt> = {}): AutoTrainAttempt {
+	const kept = position % 6 !== 4;
+	const quality = kept ? 7.3 + ((position * 7) % 20) / 10 : 5.1 + (position % 3) / 2;
+	return {
+		position,
+		genre: GENRES[position % GENRES.length]?.name ?? "fantasy",
+		style: STYLES[(position + (position >> 3)) % STYLES.length]?.name ?? "twist",
+		prompt: PROMPTS[position % 3] ?? "",
+		member: "story",
+		quality,
+		example_id: kept ? `ex_${position}` : null,
+		reason: kept ? null : (REASONS[position % 3] ?? null),
+		...change,
+	};
+}
+
+export function makeExample(attempt: AutoTrainAttempt, change: Partial<Example> = {}): Example {
+	return {
+		id: attempt.example_id ?? "ex_0",
+		user_id: "me",
+		source: "auto",
+		auto_train_id: "auto_1",
+		prompt: attempt.prompt,
+		genre: attempt.genre,
+		style: attempt.style,
+		text: "The rain began on a Tuesday.\n\n\"What is it?\" asked Juno. Nobody on the base had ever seen it, so nobody said anything. She put out her tongue, and it tasted of iron and of home.",
+		quality: attempt.quality ?? 0,
+		quality_parts: [{ rule: "base", points: 7 }, { rule: "dialogue", points: 0.3 }],
+		member: "story",
+		seed: 7,
+		edited: false,
+		dropped: false,
+		remembered: false,
+		learned_by: null,
+		created_at: AT,
+		...change,
+	};
+}
+
+/** A session that has tried `current` of its examples. */
+export function makeSession(current: number, change: Partial<AutoTrain> = {}): AutoTrain {
+	const attempts = Array.from({ length: current }, (_, position) => makeAttempt(position));
+	const kept = attempts.filter(({ example_id }) => example_id !== null);
+	const total = 50;
+	return {
+		id: "auto_1",
+		job_id: "job_auto_1",
+		state: current < total ? "running" : "completed",
+		settings: { user_id: "me", num_examples: total, genres: GENRES.map(({ name }) => name), styles: STYLES.map(({ name }) => name), store_in_memory: false, seed: 41, n: 4, max_tokens: 260 },
+		current,
+		successful: kept.length,
+		failed: current - kept.length,
+		average_quality: kept.length > 0 ? kept.reduce((sum, { quality }) => sum + (quality ?? 0), 0) / kept.length : null,
+		seconds: current * 1.1,
+		eta_s: current > 0 && current < total ? (total - current) * 1.1 : null,
+		latest: attempts.at(-1) ?? null,
+		error: null,
+		created_at: AT,
+		finished_at: current < total ? null : AT,
+		...change,
+	};
+}
+
+export function makeAutoResult(session: AutoTrain): AutoTrainResult {
+	const attempts = Array.from({ length: session.current }, (_, position) => makeAttempt(position));
+	const quality_histogram = Array.from({ length: 20 }, () => 0);
+	const genre_distribution: AutoTrainResult["genre_distribution"] = Object.fromEntries(session.settings.genres.map((genre) => [genre, 0]));
+	const failure_reasons: Record<string, number> = {};
+	for (const { genre, quality, example_id, reason } of attempts) {
+		const bar = Math.min(19, Math.floor((quality ?? 0) * 2));
+		quality_histogram[bar] = (quality_histogram[bar] ?? 0) + 1;
+		if (example_id) genre_distribution[genre] = (genre_distribution[genre] ?? 0) + 1;
+		if (reason) failure_reasons[reason] = (failure_reasons[reason] ?? 0) + 1;
+	}
+	return {
+		auto_train_id: session.id,
+		state: session.state,
+		seed: session.settings.seed,
+		total_requested: session.settings.num_examples,
+		successful: session.successful,
+		failed: session.failed,
+		genre_distribution,
+		average_quality: session.average_quality ?? 0,
+		total_time: session.seconds,
+		stored_in_memory: false,
+		training_stats: makeStats(),
+		ready_for_finetuning: false,
+		failure_reasons,
+		quality_histogram,
+	};
+}

@@ -116,6 +116,53 @@ export type AutoTrainAttempt = {
 /**  A session of auto-train. */
 export type AutoTrainId = string;
 
+export type AutoTrainRef = {
+	auto_train_id: AutoTrainId,
+};
+
+/**  `POST /api/v1/auto-train`. Names are text, so that an unknown one is a fault of its field among all others. */
+export type AutoTrainRequest = {
+	/**  Whose examples and personal adapter these are; `me` when left out. */
+	user_id?: string | null,
+	/**  1–500. */
+	num_examples?: number,
+	/**  All when left out or empty. */
+	genres?: string[] | null,
+	/**  Style modifiers; all ten when left out or empty. */
+	styles?: string[] | null,
+	/**  Mark the examples for retrieval. */
+	store_in_memory?: boolean,
+	/**  The same seed and settings give the same examples; left out, a fresh one is drawn and reported. */
+	seed?: number | null,
+	/**  Candidates that each example is voted from, 1–16. */
+	n?: number | null,
+	/**  Longest text in tokens, 16–900. */
+	max_tokens?: number | null,
+};
+
+/**  A session with its outcome; what `POST /auto-train` answers and `inkling auto-train --json` prints. */
+export type AutoTrainResult = {
+	auto_train_id: AutoTrainId,
+	state: JobState,
+	seed: number,
+	total_requested: number,
+	successful: number,
+	failed: number,
+	/**  Kept examples by genre; every genre that was asked for is named. */
+	genre_distribution: Partial<{ [key in Genre]: number }>,
+	/**  Of the kept examples, 0–10; 0 while there is none. */
+	average_quality: number,
+	/**  Seconds spent writing. */
+	total_time: number,
+	stored_in_memory: boolean,
+	training_stats: TrainingStats,
+	ready_for_finetuning: boolean,
+	/**  How often each reason kept a text from becoming an example. */
+	failure_reasons: { [key in string]: number },
+	/**  Texts by quality: those from 0 to under 0.5, from 0.5 to under 1, and so on; 10 is in the last of the twenty. */
+	quality_histogram: number[],
+};
+
 /**  What a session writes; frozen when it is queued, so that a resume goes on with the same. */
 export type AutoTrainSettings = {
 	user_id: string,
@@ -482,8 +529,24 @@ export type Example = {
 	created_at: Timestamp,
 };
 
+export type ExampleEdit = {
+	example_id: ExampleId,
+	text: string,
+};
+
 /**  A prompt with a wanted text, to learn from. */
 export type ExampleId = string;
+
+/**  Examples of a session, or the newest of all. */
+export type ExampleQuery = {
+	auto_train_id?: AutoTrainId | null,
+	/**  At most this many, 1–1000, default 500. */
+	limit?: number | null,
+};
+
+export type ExampleRef = {
+	example_id: ExampleId,
+};
 
 export type ExampleSource = 
 /**  Written by auto-train. */
@@ -1046,6 +1109,12 @@ export type Status = {
 /**  A manner of telling, one chip each. */
 export type Style = "atmospheric" | "emotional" | "sensory" | "suspenseful" | "dialogue" | "humorous" | "fast" | "twist" | "hopeful" | "melancholy";
 
+/**  A manner of telling with what it asks for. */
+export type StyleModifier = {
+	style: Style,
+	sentence: string,
+};
+
 /**  What has been learned, in words. */
 export type TasteCard = {
 	summary: TasteSummary,
@@ -1163,6 +1232,12 @@ export type TrainingExport = {
 export type TrainingExported = {
 	ok: boolean,
 	files: ExportedFile[],
+/**  The genres, prompts and styles that auto-train draws from. */
+export type TrainingGenres = {
+	/**  Names, for the kept endpoint's callers. */
+	genres: Genre[],
+	prompts: Partial<{ [key in Genre]: string[] }>,
+	styles: StyleModifier[],
 };
 
 /**  What a training would do and cost, shown before it starts. */
@@ -1189,6 +1264,25 @@ export type TrainingPlan = {
 	openings: string[],
 	/**  What became of the rows of the file, when the training learns from one. */
 	dataset?: DatasetReport | null,
+};
+
+/**  What there is to learn from for a personal adapter. */
+export type TrainingStats = {
+	user_id: string,
+	/**  Kept and not dropped. */
+	training_examples: number,
+	/**  Those that no personal adapter has learned from. */
+	new_examples: number,
+	/**  0 when the next training is due. */
+	examples_until_next_training: number,
+	custom_model_exists: boolean,
+	/**  The newest personal adapter. */
+	custom_model: AdapterId | null,
+	ready_for_finetuning: boolean,
+};
+
+export type UserRef = {
+	user_id: string,
 };
 
 /**  How the trained adapter compares with what was used before. */
@@ -1288,6 +1382,18 @@ export interface Calls {
 	taste_versions: { input: Nothing; output: TasteVersionRow[] };
 	restore_taste: { input: TasteVersionRef; output: TasteCard };
 	train_taste: { input: TasteTraining; output: TasteTrained };
+	auto_train: { input: AutoTrainRequest; output: AutoTrain };
+	auto_trains: { input: Limit; output: AutoTrain[] };
+	training_genres: { input: Nothing; output: TrainingGenres };
+	auto_train_result: { input: AutoTrainRef; output: AutoTrainResult };
+	auto_train_attempts: { input: AutoTrainRef; output: AutoTrainAttempt[] };
+	examples: { input: ExampleQuery; output: Example[] };
+	example: { input: ExampleRef; output: Example };
+	drop_example: { input: ExampleRef; output: Example };
+	restore_example: { input: ExampleRef; output: Example };
+	edit_example: { input: ExampleEdit; output: Example };
+	training_stats: { input: UserRef; output: TrainingStats };
+	train_personal: { input: UserRef; output: TrainQueued };
 	plan_training: { input: TrainRequest; output: TrainingPlan };
 	train: { input: TrainRequest; output: TrainQueued };
 	export_training: { input: TrainingExport; output: TrainingExported };
@@ -1344,6 +1450,18 @@ export const ROUTES: Record<keyof Calls, { method: "GET" | "POST" | "PUT" | "DEL
 	taste_versions: { method: "GET", path: "/api/v1/taste/versions" },
 	restore_taste: { method: "POST", path: "/api/v1/taste/restore" },
 	train_taste: { method: "POST", path: "/api/v1/taste/train" },
+	auto_train: { method: "POST", path: "/api/v1/auto-train" },
+	auto_trains: { method: "GET", path: "/api/v1/auto-train" },
+	training_genres: { method: "GET", path: "/api/v1/auto-train/genres" },
+	auto_train_result: { method: "GET", path: "/api/v1/auto-train/{auto_train_id}" },
+	auto_train_attempts: { method: "GET", path: "/api/v1/auto-train/{auto_train_id}/attempts" },
+	examples: { method: "GET", path: "/api/v1/examples" },
+	example: { method: "GET", path: "/api/v1/examples/{example_id}" },
+	drop_example: { method: "DELETE", path: "/api/v1/examples/{example_id}" },
+	restore_example: { method: "POST", path: "/api/v1/examples/{example_id}/restore" },
+	edit_example: { method: "PUT", path: "/api/v1/examples/{example_id}" },
+	training_stats: { method: "GET", path: "/api/v1/user/{user_id}/training-stats" },
+	train_personal: { method: "POST", path: "/api/v1/user/{user_id}/trigger-finetuning" },
 	plan_training: { method: "POST", path: "/api/v1/train/plan" },
 	train: { method: "POST", path: "/api/v1/train" },
 	export_training: { method: "POST", path: "/api/v1/training/export" },

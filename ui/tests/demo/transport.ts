@@ -1,4 +1,4 @@
-import type { Adapter, Calls, Change, Event, GenerationDetail, Job, Metric, Run, Settings, WriteEvent, WriteRequest } from "../../src/api/bindings";
+import type { Adapter, AutoTrain, AutoTrainRequest, Calls, Example, Change, Event, GenerationDetail, Job, Metric, Run, Settings, WriteEvent, WriteRequest } from "../../src/api/bindings";
 import { Failure } from "../../src/api/errors";
 import type { CallName, LinkState, Transport } from "../../src/api/transport";
 import * as sample from "../fixtures";
@@ -22,6 +22,8 @@ export class DemoTransport implements Transport {
 	private adapters: Adapter[] = [];
 	private metrics = new Map<string, Metric[]>();
 	private thumbs = 0;
+	private sessions: AutoTrain[] = [];
+	private examples = new Map<string, Example>();
 	private listener: (event: Event) => void = () => undefined;
 	private stopped = false;
 	private timer: ReturnType<typeof setInterval> | undefined;
@@ -41,6 +43,11 @@ export class DemoTransport implements Transport {
 		for (const { run_id, step } of this.runs) this.metrics.set(run_id, sample.makeMetrics(0, step).map((metric) => (run_id === "run_1" ? { ...metric, loss: metric.loss + 0.25 } : metric)));
 		this.jobs = this.runs.map((run) => sample.makeJob({ id: run.job_id ?? "", run_id: run.run_id, state: run.status, progress: run.step / 200, error: run.error, created_at: run.created_at, finished_at: run.status === "interrupted" ? null : run.created_at }));
 		this.adapters = [sample.makeAdapter({ run_id: "run_4", created_at: ago(23) }), sample.makeAdapter({ id: "adp_0", name: "Soft prompt of 17 November", state: "trial", run_id: "run_1", created_at: ago(5000) })];
+		this.sessions = [sample.makeSession(50, { created_at: ago(60) })];
+		for (let position = 0; position < 50; position++) {
+			const attempt = sample.makeAttempt(position);
+			if (attempt.example_id) this.examples.set(attempt.example_id, sample.makeExample(attempt));
+		}
 		this.generations = STORIES.map((text, index) => ({
 			created_at: ago(40 + index * 700),
 			request: { prompt: ["A young wizard discovers an ancient spellbook", "The mill at night", "A reader who starts at the end", "A wizard and a book"][index] ?? "", genres: { fantasy: 70, mystery: 30 } },
@@ -204,6 +211,40 @@ export class DemoTransport implements Transport {
 		this.runs = this.runs.filter((run) => run.run_id !== run_id);
 		return { ok: true };
 	};
+	do_auto_trains = () => this.sessions;
+	do_auto_train = ({ num_examples }: AutoTrainRequest) => {
+		const made = sample.makeSession(0);
+		this.sessions.unshift({ ...made, id: `auto_${Date.now()}`, state: "running", settings: { ...made.settings, num_examples: num_examples ?? 50 }, created_at: new Date().toISOString() });
+		this.examples.clear();
+		const step = setInterval(() => {
+			const session = this.sessions[0];
+			if (!session || session.state !== "running") return clearInterval(step);
+			const { id, settings, created_at } = session;
+			const next = session.current + 1;
+			const attempt = sample.makeAttempt(next - 1);
+			if (attempt.example_id) {
+				const example = sample.makeExample(attempt, { auto_train_id: id });
+				this.examples.set(example.id, example);
+				this.announce({ change: "example_changed", data: { example } });
+			}
+			const state = next < settings.num_examples ? "running" : "completed";
+			const auto_train: AutoTrain = { ...sample.makeSession(next), id, settings, created_at, state };
+			this.sessions[0] = auto_train;
+			this.announce({ change: "auto_train_changed", data: { auto_train } });
+		}, 160);
+		return this.sessions[0];
+	};
+	do_auto_train_attempts = () => Array.from({ length: this.sessions[0]?.current ?? 0 }, (_, position) => sample.makeAttempt(position));
+	do_auto_train_result = () => sample.makeAutoResult(this.sessions[0] ?? sample.makeSession(0));
+	do_examples = () => [...this.examples.values()];
+	do_drop_example = ({ example_id }: { example_id: string }) => this.changed(example_id, { dropped: true });
+	do_restore_example = ({ example_id }: { example_id: string }) => this.changed(example_id, { dropped: false });
+	do_edit_example = ({ example_id, text }: { example_id: string; text: string }) => this.changed(example_id, { text, edited: true });
+	do_training_stats = () => {
+		const kept = [...this.examples.values()].filter(({ dropped }) => !dropped).length;
+		return sample.makeStats({ training_examples: kept, new_examples: kept, examples_until_next_training: Math.max(0, 50 - kept), ready_for_finetuning: kept >= 50 });
+	};
+	do_train_personal = () => this.do_train();
 	do_adapters = () => this.adapters;
 	do_bases = () => (this.fault ? [{ ...sample.base, problem: { code: "model_damaged", message: "model.safetensors does not match its checksum.", hint: "Install Inkling again; your texts stay.", detail: [] } }] : [sample.base, sample.smallBase]);
 	do_catalogue = () => sample.catalogue;
@@ -221,6 +262,14 @@ export class DemoTransport implements Transport {
 	do_export_adapter = ({ out }: { out: string }) => ({ path: out });
 
 	private taste = () => ({ trained: true, thumbs: this.thumbs, auc: this.thumbs > 7 ? 0.81 : null, confident: this.thumbs > 7 });
+	private changed(id: string, change: Partial<Example>): Example {
+		const found = this.examples.get(id);
+		if (!found) return fail("not_found", "No such example.");
+		const example = { ...found, ...change };
+		this.examples.set(id, example);
+		this.announce({ change: "example_changed", data: { example } });
+		return example;
+	}
 	private find = (id: string) => this.generations.flatMap(({ result }) => result.candidates).find((one) => one.id === id);
 	private announce = (change: Change) => this.listener({ seq: 1, at: new Date().toISOString(), ...change });
 

@@ -73,6 +73,19 @@ macro_rules! for_each_call {
             RestoreTaste restore_taste Post "/api/v1/taste/restore" TasteVersionRef => TasteCard, 200;
             TrainTaste train_taste Post "/api/v1/taste/train" TasteTraining => TasteTrained, 200;
 
+            AutoTrain auto_train Post "/api/v1/auto-train" AutoTrainRequest => AutoTrain, 202;
+            AutoTrains auto_trains Get "/api/v1/auto-train" Limit => Vec<AutoTrain>, 200;
+            TrainingGenres training_genres Get "/api/v1/auto-train/genres" Nothing => TrainingGenres, 200;
+            AutoTrainResult auto_train_result Get "/api/v1/auto-train/{auto_train_id}" AutoTrainRef => AutoTrainResult, 200;
+            AutoTrainAttempts auto_train_attempts Get "/api/v1/auto-train/{auto_train_id}/attempts" AutoTrainRef => Vec<AutoTrainAttempt>, 200;
+            Examples examples Get "/api/v1/examples" ExampleQuery => Vec<Example>, 200;
+            Example example Get "/api/v1/examples/{example_id}" ExampleRef => Example, 200;
+            DropExample drop_example Delete "/api/v1/examples/{example_id}" ExampleRef => Example, 200;
+            RestoreExample restore_example Post "/api/v1/examples/{example_id}/restore" ExampleRef => Example, 200;
+            EditExample edit_example Put "/api/v1/examples/{example_id}" ExampleEdit => Example, 200;
+            TrainingStats training_stats Get "/api/v1/user/{user_id}/training-stats" UserRef => TrainingStats, 200;
+            TrainPersonal train_personal Post "/api/v1/user/{user_id}/trigger-finetuning" UserRef => TrainQueued, 202;
+
             PlanTraining plan_training Post "/api/v1/train/plan" TrainRequest => TrainingPlan, 200;
             Train train Post "/api/v1/train" TrainRequest => TrainQueued, 202;
             ExportTraining export_training Post "/api/v1/training/export" TrainingExport => TrainingExported, 200;

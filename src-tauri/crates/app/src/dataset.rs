@@ -59,6 +59,14 @@ impl From<RatedText> for JudgedText {
     }
 }
 
+impl From<domain::Example> for JudgedText {
+    fn from(example: domain::Example) -> Self {
+        let (prompt, style, text) = (example.prompt, example.style, example.text);
+        let genres = GenreMix([(example.genre, 1.0)].into());
+        Self { prompt, genres, style, text, liked: true, generation: None, original: None, weight: 1.0 }
+    }
+}
+
 /// What a training is fed: examples for SFT, judgements for DPO and KTO.
 pub(crate) enum TrainingData {
     Examples(Dataset),
@@ -99,6 +107,9 @@ pub(crate) struct FrozenDataset {
     /// For DPO. Absent in runs older than these, which learned from the pairs that thumbs and edits make.
     #[serde(default)]
     pub pairs: Option<SplitPairs>,
+    /// Set for a personal adapter.
+    #[serde(default)]
+    pub personal: Option<Personal>,
 }
 
 /// Pairs, split by the same prompts as the texts.
@@ -106,6 +117,14 @@ pub(crate) struct FrozenDataset {
 pub(crate) struct SplitPairs {
     pub train: Vec<JudgedPair>,
     pub heldout: Vec<JudgedPair>,
+}
+
+/// Whose adapter a run makes, and which examples it learns from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Personal {
+    pub user_id: String,
+    /// Sequence number of the newest example there was.
+    pub up_to: u32,
 }
 
 impl FrozenDataset {
@@ -128,7 +147,7 @@ impl FrozenDataset {
         let held: BTreeSet<String> = by_hash.into_values().take(count).collect();
         let (heldout, train) = texts.into_iter().partition(|text| held.contains(&split_key(&text.prompt, &text.text)));
         let (held_pairs, train_pairs) = pairs.into_iter().partition(|pair| held.contains(&pair_key(pair)));
-        Self { base, train, heldout, pairs: Some(SplitPairs { train: train_pairs, heldout: held_pairs }) }
+        Self { base, train, heldout, pairs: Some(SplitPairs { train: train_pairs, heldout: held_pairs }), personal: None }
     }
 
     pub fn save(&self, run_folder: &Path) -> Result<(), ApiError> {

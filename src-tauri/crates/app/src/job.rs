@@ -38,9 +38,7 @@ impl App {
         }
         let job = self.home().store.job(&which.job_id)?;
         let job = match job.state {
-            JobState::Paused | JobState::Interrupted => {
-                self.home().store.requeue_job(job.run_id.as_ref().ok_or_else(|| over(&which.job_id))?)?
-            }
+            JobState::Paused | JobState::Interrupted => self.home().store.requeue_job_by_id(&which.job_id)?,
             JobState::Queued | JobState::Running => job,
             JobState::Completed | JobState::Failed | JobState::Cancelled => return Err(over(&which.job_id)),
         };

@@ -4,6 +4,7 @@
 //! files and arithmetic, so asynchronous surfaces call them from a blocking thread. Nothing here knows a surface.
 
 mod adapter;
+mod auto_train;
 mod base;
 pub mod bench;
 mod bench_train;
@@ -17,6 +18,7 @@ mod embedder;
 mod ensemble;
 mod evaluate;
 mod events;
+mod example;
 mod export;
 mod feedback;
 mod folder;
@@ -25,6 +27,7 @@ mod job;
 mod member;
 mod memory;
 mod pairs;
+mod personal;
 mod preference;
 mod prompt;
 mod recipe;

@@ -5,8 +5,8 @@ use crate::dataset::{FrozenDataset, JudgedText, TrainingData};
 use crate::pairs::{self, JudgedPair};
 use crate::{App, available_mb, recipe, training_file, worker};
 use domain::{
-    ApiError, BaseId, ErrorCode, FieldFault, HyperparameterChoice, Hyperparameters, Job, JobId, JobKind, JobState, Objective, Priority,
-    Recipe, Run, RunId, RunStatus, Settings, Timestamp, TrainQueued, TrainRequest, TrainingPlan,
+    ApiError, BaseId, DatasetReport, ErrorCode, FieldFault, HyperparameterChoice, Hyperparameters, Job, JobId, JobKind, JobState,
+    Objective, Priority, Recipe, Run, RunId, RunStatus, Settings, Timestamp, TrainQueued, TrainRequest, TrainingPlan,
 };
 use model::LlamaConfig;
 use std::path::Path;
@@ -41,6 +41,16 @@ impl App {
     /// `InvalidInput` with every fault.
     pub fn train(&self, request: TrainRequest) -> Result<TrainQueued, ApiError> {
         let (plan, dataset) = self.prepare(&request)?;
+        self.queue_training(plan, &dataset, request.triggered_by)
+    }
+
+    /// Freezes what is learned from and queues a run on it.
+    pub(crate) fn queue_training(
+        &self,
+        plan: TrainingPlan,
+        dataset: &FrozenDataset,
+        triggered_by: Option<String>,
+    ) -> Result<TrainQueued, ApiError> {
         if let Some(error) = plan.blocked_by {
             return Err(error);
         }
@@ -62,7 +72,7 @@ impl App {
             created_at: now.clone(),
             started_at: None,
             finished_at: None,
-            title: format!("{} on {} with {}", plan.recipe.label(), plan.base_name, learned_from(&plan)),
+            title: title(&plan, dataset),
         };
         let run = Run {
             run_id: run_id.clone(),
@@ -84,7 +94,7 @@ impl App {
             peak_memory_mb: None,
             checkpoint_step: None,
             directory: folder.display().to_string(),
-            triggered_by: request.triggered_by.unwrap_or_else(|| "person".to_owned()),
+            triggered_by: triggered_by.unwrap_or_else(|| "person".to_owned()),
             created_at: now,
             started_at: None,
             finished_at: None,
@@ -99,18 +109,27 @@ impl App {
     }
 
     fn prepare(&self, request: &TrainRequest) -> Result<(TrainingPlan, FrozenDataset), ApiError> {
-        let home = self.home();
-        let settings = home.store.settings()?;
-        let base = self.base_id(request.base.as_ref())?;
-        let (mut judged, report) = match &request.dataset {
+        let (judged, report) = match &request.dataset {
             Some(path) => training_file::read(Path::new(path)).map(|(texts, report)| (texts, Some(report)))?,
             None => {
-                let mut judged: Vec<JudgedText> = home.store.feedback_for_taste()?.into_iter().map(JudgedText::from).collect();
+                let mut judged: Vec<JudgedText> = self.home().store.feedback_for_taste()?.into_iter().map(JudgedText::from).collect();
                 // The newest first: when there are too many, the oldest are left out.
                 judged.reverse();
                 (judged, None)
             }
         };
+        self.prepare_from(request, judged, report)
+    }
+
+    /// The plan of a training on these texts, the most wanted first; `report` is that of the file they came from.
+    pub(crate) fn prepare_from(
+        &self,
+        request: &TrainRequest,
+        mut judged: Vec<JudgedText>,
+        report: Option<DatasetReport>,
+    ) -> Result<(TrainingPlan, FrozenDataset), ApiError> {
+        let settings = self.home().store.settings()?;
+        let base = self.base_id(request.base.as_ref())?;
         // A file stands for itself: what the person compared in the app is not mixed in.
         let pairs = if report.is_some() { pairs::own_pairs(&judged) } else { self.pairs_to_learn(&settings, &judged)? };
         let liked = judged.iter().filter(|text| text.liked).count();
@@ -199,7 +218,7 @@ impl App {
         let busy = self
             .jobs(domain::Limit { limit: Some(200) })?
             .into_iter()
-            .find(|job| matches!(job.state, JobState::Queued | JobState::Running));
+            .find(|job| job.kind == JobKind::Train && matches!(job.state, JobState::Queued | JobState::Running));
         Ok(busy.map(|job| {
             ApiError::new(ErrorCode::Conflict, format!("A training is already {}: {}.", worker::state_in_words(job.state), job.title))
                 .hint("Wait until it ends, or cancel it under Activity.")
@@ -277,6 +296,14 @@ fn steps(settings: &Settings, choice: &HyperparameterChoice, hyperparameters: &H
 
 fn base_name(base: &BaseId) -> String {
     if base.as_str() == BUILT_IN { "the built-in base".to_owned() } else { base.to_string() }
+}
+
+fn title(plan: &TrainingPlan, dataset: &FrozenDataset) -> String {
+    let (recipe, base) = (plan.recipe.label(), &plan.base_name);
+    match &dataset.personal {
+        Some(personal) => format!("Personal {recipe} of {} on {base} with {} examples and liked texts", personal.user_id, plan.examples),
+        None => format!("{recipe} on {base} with {}", learned_from(plan)),
+    }
 }
 
 /// What is learned from, counted and named.

@@ -1,12 +1,12 @@
 //! The worker: one thread that claims queued jobs and runs them, at a lower priority than writing.
 
-use crate::dataset::FrozenDataset;
+use crate::dataset::{FrozenDataset, Personal};
 use crate::recipe::{self, TrainedAdapter};
 use crate::train::memory_is_short;
-use crate::{App, Home, evaluate, folder, lock, memory};
+use crate::{App, Home, auto_train, evaluate, folder, lock, memory, personal};
 use domain::{
-    Adapter, AdapterId, AdapterKind, AdapterState, ApiError, BaseId, Change, ErrorCode, Hyperparameters, Job, JobId, JobState, Metric,
-    Phase, Recipe, Run, RunStatus, Timestamp,
+    Adapter, AdapterId, AdapterKind, AdapterState, ApiError, BaseId, Change, ErrorCode, Hyperparameters, Job, JobId, JobKind, JobState,
+    Metric, Phase, Recipe, Run, RunStatus, Timestamp,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -125,7 +125,12 @@ fn work(app: &Weak<App>) {
         let claimed = if lock(&app.worker.queue).deferred { Ok(None) } else { home.store.claim_job(WORKER) };
         match claimed {
             Ok(Some(job)) => {
-                perform(&app, &home, job);
+                match job.kind {
+                    JobKind::Train => perform(&app, &home, job),
+                    JobKind::AutoTrain => write_examples(&app, &home, &job),
+                    // Downloads have a table, a slot and a thread of their own.
+                    JobKind::Pull => tracing::error!(job = %job.id, "a download stood in the queue of the heavy slot"),
+                }
                 continue;
             }
             Ok(None) => {}
@@ -202,6 +207,36 @@ fn perform(app: &Arc<App>, home: &Arc<Home>, mut job: Job) {
     }
 }
 
+/// Runs a session of auto-train and records how it ended, whatever happens.
+fn write_examples(app: &App, home: &Home, claimed: &Job) {
+    let control = Control::new(app.writing.gate.clone());
+    *lock(&app.worker.current) = Some((claimed.id.clone(), control.clone()));
+    let ended = auto_train::writing::write_examples(app, home, &claimed.id, &control);
+    *lock(&app.worker.current) = None;
+    let (state, error) = match ended {
+        Ok(None) => (JobState::Completed, None),
+        Ok(Some(Stop::Cancelled)) => (JobState::Cancelled, None),
+        Ok(Some(Stop::Paused)) if app.worker.stopping() => (JobState::Interrupted, None),
+        Ok(Some(Stop::Paused)) => (JobState::Paused, None),
+        Err(error) => {
+            tracing::warn!(code = ?error.code, message = error.message, "auto-train failed");
+            (JobState::Failed, Some(error))
+        }
+    };
+    let over = matches!(state, JobState::Completed | JobState::Cancelled | JobState::Failed);
+    // Read again: its progress was stored with each example.
+    let stored = home.store.job(&claimed.id).map_err(ApiError::from).and_then(|job| {
+        home.store.update_job(&Job { state, error, finished_at: over.then(Timestamp::now), ..job })?;
+        Ok(home.store.auto_train_of_job(&claimed.id)?.settings.user_id)
+    });
+    match stored {
+        Ok(user_id) if over => app.train_personal_if_due(&user_id),
+        Ok(_) => {}
+        // The row still says running: the next start finds it and offers to resume.
+        Err(error) => tracing::error!(message = error.message, "the end of a session of auto-train could not be recorded"),
+    }
+}
+
 enum End {
     Completed,
     Cancelled,
@@ -245,12 +280,12 @@ fn train_and_judge(app: &Arc<App>, home: &Arc<Home>, job: &mut Job, run: &mut Ru
         None => return Ok(End::Stopped),
     };
     observer.run.verdict = Some(verdict);
-    publish(app, home, observer.run, &trained)?;
+    publish(app, home, observer.run, &trained, dataset.personal.as_ref())?;
     Ok(End::Completed)
 }
 
 /// Writes the adapter, then its row: a row never names files that are not whole.
-fn publish(app: &App, home: &Home, run: &mut Run, trained: &TrainedAdapter) -> Result<(), ApiError> {
+fn publish(app: &App, home: &Home, run: &mut Run, trained: &TrainedAdapter, personal: Option<&Personal>) -> Result<(), ApiError> {
     // Derived from the run, so that a crash between two steps and a resume publish the same adapter once.
     let id = AdapterId(run.run_id.as_str().replacen("run_", AdapterId::PREFIX, 1));
     let folder = home.folder.adapters().join(id.as_str());
@@ -259,10 +294,15 @@ fn publish(app: &App, home: &Home, run: &mut Run, trained: &TrainedAdapter) -> R
     let bytes = std::fs::read(&weights).map_err(|error| folder::storage(&weights, &error))?;
     let promoted = run.verdict.as_ref().is_some_and(|verdict| verdict.promoted) && home.store.settings()?.activate_when_better;
     let kind = AdapterKind::from(run.recipe);
-    let number = home.store.adapters()?.iter().filter(|adapter| adapter.id != id && adapter.kind == kind).count() + 1;
+    let mut others = home.store.adapters()?;
+    others.retain(|adapter| adapter.id != id);
+    let name = match personal {
+        Some(personal) => personal::next_name(&others, &personal.user_id),
+        None => format!("{} {}", run.recipe.label(), others.iter().filter(|adapter| adapter.kind == kind).count() + 1),
+    };
     let adapter = Adapter {
         id: id.clone(),
-        name: format!("{} {number}", run.recipe.label()),
+        name,
         kind,
         state: AdapterState::Trial,
         base: run.base.clone(),
@@ -281,6 +321,9 @@ fn publish(app: &App, home: &Home, run: &mut Run, trained: &TrainedAdapter) -> R
     }
     if promoted {
         home.store.set_adapter_state(&id, AdapterState::Active)?;
+    }
+    if let Some(personal) = personal {
+        home.store.mark_examples_learned(&personal.user_id, personal.up_to, &run.run_id)?;
     }
     run.adapter_id = Some(id);
     Ok(())

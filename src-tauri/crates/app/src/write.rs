@@ -35,9 +35,9 @@ pub(crate) struct Writing {
 }
 
 /// A request with every default filled in, ready to compute.
-struct Plan {
-    request: WriteRequest,
-    base: Arc<LanguageModel>,
+pub(crate) struct Plan {
+    pub request: WriteRequest,
+    pub base: Arc<LanguageModel>,
     members: Vec<Member>,
     layout: Layout,
     /// The server that writes one more, on another machine.
@@ -46,6 +46,18 @@ struct Plan {
     continued: String,
     seed: u32,
     notices: Vec<Notice>,
+}
+
+impl Plan {
+    /// The texts of the members here, one each, without the second try and without the server.
+    pub fn write(&self, settings: &Settings, flag: &AtomicBool, on_event: &mut dyn FnMut(WriteEvent)) -> Result<Vec<Completion>, ApiError> {
+        generate(settings, self, &self.members, 0, flag, on_event)
+    }
+
+    /// Who writes those texts, and whether they leave the machine for it.
+    pub fn writers(&self) -> Vec<(String, bool)> {
+        self.members.iter().map(|member| (member.name.clone(), false)).collect()
+    }
 }
 
 impl App {
@@ -95,7 +107,7 @@ impl App {
         Ok(place)
     }
 
-    fn plan_writing(&self, home: &Home, settings: &Settings, mut request: WriteRequest) -> Result<Plan, ApiError> {
+    pub(crate) fn plan_writing(&self, home: &Home, settings: &Settings, mut request: WriteRequest) -> Result<Plan, ApiError> {
         let mut faults = Vec::new();
         let mut hint = None;
         let mut fault = |field: &str, message: String| faults.push(FieldFault { field: field.to_owned(), message });
@@ -216,7 +228,7 @@ impl App {
         });
         let mut completions = completions?;
         let mut notices = plan.notices.clone();
-        let mut writers: Vec<(String, bool)> = plan.members.iter().map(|member| (member.name.clone(), false)).collect();
+        let mut writers = plan.writers();
         match elsewhere {
             Some(Ok(text)) if !text.text.trim().is_empty() => {
                 writers.extend(plan.server.as_ref().map(|server| (format!("{} at {}", server.model(), server.host()), true)));
@@ -307,7 +319,7 @@ impl App {
     }
 
     /// Scores every text, takes the vote, and returns the candidates in the order of writing with their ranks.
-    fn judge(&self, settings: &Settings, plan: &Plan, writers: &[(String, bool)], completions: &[Completion]) -> Vec<Candidate> {
+    pub(crate) fn judge(&self, settings: &Settings, plan: &Plan, writers: &[(String, bool)], completions: &[Completion]) -> Vec<Candidate> {
         let taste = self.confident_taste();
         let texts: Vec<String> = completions.iter().map(|one| format!("{}{}", plan.continued, one.text)).collect();
         let nearness = self.nearness(&plan.request.prompt, &texts);
@@ -465,7 +477,7 @@ pub(crate) fn candidate_seed(seed: u32, index: usize) -> u64 {
 }
 
 /// A seed nobody asked for: reported, so that the text can be repeated.
-fn fresh_seed() -> u32 {
+pub(crate) fn fresh_seed() -> u32 {
     let id = GenerationId::fresh();
     let hash = crate::folder::sha256_hex(id.as_str().as_bytes());
     u32::from_str_radix(&hash[..8], 16).unwrap_or(1) & 0x7fff_ffff

@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests fail loudly too
 
+#[path = "app/auto_train.rs"]
+mod auto_train;
 #[path = "app/bad_input.rs"]
 mod bad_input;
 #[path = "app/bases.rs"]

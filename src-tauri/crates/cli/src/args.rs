@@ -38,6 +38,8 @@ pub enum Command {
     /// Teach the model, or your taste, from what you liked
     #[command(subcommand)]
     Train(Train),
+    /// Let the app write examples for itself, to learn from
+    AutoTrain(AutoTrain),
     /// Past trainings
     Runs {
         #[command(subcommand)]
@@ -234,6 +236,37 @@ pub struct Feedback {
     /// What you think of it
     #[arg(long = "comment", id = "comment_option", value_name = "COMMENT")]
     pub comment_option: Option<String>,
+}
+
+#[derive(Debug, Arguments)]
+pub struct AutoTrain {
+    /// How many to try, 1 to 500; those of quality 7.0 and better are kept
+    #[arg(long, default_value_t = 50)]
+    pub num_examples: u32,
+    /// Genres, such as fantasy,sci_fi [default: all]
+    #[arg(long, value_delimiter = ',')]
+    pub genres: Vec<String>,
+    /// Manners of telling, such as twist,hopeful [default: all]
+    #[arg(long, value_delimiter = ',')]
+    pub styles: Vec<String>,
+    /// Also mark them for retrieval
+    #[arg(long)]
+    pub store_in_memory: bool,
+    /// Whose personal adapter they are for [default: me]
+    #[arg(long)]
+    pub user: Option<String>,
+    /// How many candidates each is voted from, 1 to 16 [default: the setting]
+    #[arg(short)]
+    pub n: Option<u32>,
+    /// Longest text in tokens [default: the setting]
+    #[arg(long)]
+    pub max_tokens: Option<u32>,
+    /// The same seed and settings give the same examples
+    #[arg(long)]
+    pub seed: Option<u32>,
+    /// Go on with a session that was paused or interrupted
+    #[arg(long, value_name = "SESSION", conflicts_with_all = ["genres", "styles", "store_in_memory", "user", "n", "max_tokens", "seed"])]
+    pub resume: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -12,6 +12,7 @@
 
 mod admin;
 mod answer;
+mod auto_training;
 mod body;
 mod charts;
 mod client;

@@ -3,7 +3,7 @@
 use crate::guard::{self, Guard};
 use crate::refusal::{Refusal, json};
 use crate::surface::{InFlight, Surface};
-use crate::{admin, answer, charts, events, kept, openapi, ui, writing};
+use crate::{admin, answer, auto_training, charts, events, kept, openapi, ui, writing};
 use app::App;
 use app::calls::Call;
 use axum::Router;
@@ -112,6 +112,23 @@ fn http_only() -> Vec<(RouteInfo, MethodRouter<Arc<Surface>>)> {
             post(kept::score_preference),
         ),
         (route("POST", "/training/export", "Training data as JSON lines", "TrainingExport", "TrainingExported", 200), post(kept::export)),
+        (
+            route("POST", "/auto-train", "Write examples and wait for them", "AutoTrainRequest", "AutoTrainResult", 200),
+            post(auto_training::auto_train),
+        ),
+        (
+            route("POST", "/auto-train-stream", "Write examples, as server-sent events", "AutoTrainRequest", "progress", 200),
+            post(auto_training::auto_train_stream),
+        ),
+        (route("GET", "/training/genres", "Genres, prompts and styles", "", "TrainingGenres", 200), get(auto_training::genres)),
+        (
+            route("GET", "/user/{user_id}/training-stats", "What there is to learn from", "", "TrainingStats", 200),
+            get(auto_training::stats),
+        ),
+        (
+            route("POST", "/user/{user_id}/trigger-finetuning", "Train the personal adapter", "", "TrainQueued", 202),
+            post(auto_training::trigger),
+        ),
         (route("GET", "/openapi.json", "This document", "", "OpenAPI 3.1", 200), get(openapi::document)),
         (RouteInfo { token: false, ..route("GET", "/healthz", "Whether it answers", "", "Done", 200) }, get(healthy)),
     ]

@@ -3,6 +3,8 @@
 // Helpers of tests fail by panicking; clippy allows that by itself only inside test functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+#[path = "http/auto_training.rs"]
+mod auto_training;
 #[path = "http/calls.rs"]
 mod calls;
 #[path = "http/guard.rs"]

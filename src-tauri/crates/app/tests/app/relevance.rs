@@ -29,10 +29,10 @@ fn nearness_in_meaning_tells_a_storys_own_prompt_from_another_better_than_words_
     let (mut words, mut meaning, mut both, mut own) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (at, story) in stories.iter().enumerate() {
         for (other, prompt) in stories.iter().enumerate() {
-            let near = Some(model::cosine(&prompts[other], &texts[at]));
+            let near = model::cosine(&prompts[other], &texts[at]);
             words.push(taste::on_prompt(&prompt.prompt, &story.text, None));
-            both.push(taste::on_prompt(&prompt.prompt, &story.text, near));
-            meaning.push(near.unwrap_or_default());
+            both.push(taste::on_prompt(&prompt.prompt, &story.text, Some(near)));
+            meaning.push(near);
             own.push(at == other);
         }
     }

@@ -2,6 +2,7 @@
 
 mod about;
 mod adapters;
+mod auto_train;
 mod bench;
 mod bench_train;
 mod export;
@@ -50,6 +51,7 @@ pub fn run(args: Args, printer: &Printer) -> Result<ExitCode, ApiError> {
 fn run_in(command: Command, backend: &Backend, printer: &Printer) -> Result<ExitCode, ApiError> {
     let outcome = match command {
         Command::Write(write) => return write::run(write, backend, printer),
+        Command::AutoTrain(session) => return auto_train::run(session, backend, printer),
         Command::Runs { action } => return runs::run(action, backend, printer),
         Command::Models { action } => return models::run(action, backend, printer),
         Command::Feedback(feedback) => feedback::run(feedback, backend, printer),

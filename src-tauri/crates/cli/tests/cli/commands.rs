@@ -229,3 +229,18 @@ fn comparisons_versions_scores_and_exports_have_their_commands() {
     assert_eq!(home.run_words(["export", "sft", "--out", &out.display().to_string()]).code, 1, "nothing is liked yet");
     assert_eq!(home.run_words(["runs", "blind", "run_none", "--answer", "1=maybe"]).code, 2, "an answer that cannot be read");
 }
+
+#[test]
+fn auto_train_prints_its_result_and_refuses_unknown_genres() {
+    let home = Home::new();
+    let unknown = home.run("auto-train --genres fantasy,western --num-examples 0 --json");
+    assert_eq!((unknown.code, unknown.error()["detail"].as_array().map(Vec::len)), (2, Some(2)), "every fault at once");
+    let ended = home.run("auto-train --num-examples 2 --genres fantasy,sci_fi --store-in-memory -n 2 --seed 11 --json");
+    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+    let result = ended.json();
+    assert_eq!((&result["total_requested"], &result["stored_in_memory"], &result["state"]), (&json!(2), &json!(true), &json!("completed")));
+    assert_eq!(result["genre_distribution"].as_object().map(serde_json::Map::len), Some(2));
+    let words = home.run("auto-train --num-examples 2 --genres horror -n 1 --max-tokens 16 --seed 2");
+    assert!(words.code == 0 && words.out.contains("0 of 2 texts were kept"), "texts that are cut off are not kept: {}", words.out);
+    assert!(words.err.contains("not kept:"), "each example is told: {}", words.err);
+}
