@@ -1232,6 +1232,8 @@ export type TrainingExport = {
 export type TrainingExported = {
 	ok: boolean,
 	files: ExportedFile[],
+};
+
 /**  The genres, prompts and styles that auto-train draws from. */
 export type TrainingGenres = {
 	/**  Names, for the kept endpoint's callers. */

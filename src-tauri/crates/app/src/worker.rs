@@ -122,15 +122,16 @@ fn work(app: &Weak<App>) {
             return;
         }
         let home = app.home();
-        let claimed = if lock(&app.worker.queue).deferred { Ok(None) } else { home.store.claim_job(WORKER) };
-        match claimed {
-            Ok(Some(job)) => {
+        match claim(&app, &home) {
+            Ok(Some((job, control))) => {
                 match job.kind {
-                    JobKind::Train => perform(&app, &home, job),
-                    JobKind::AutoTrain => write_examples(&app, &home, &job),
+                    JobKind::Train => perform(&app, &home, job, &control),
+                    JobKind::AutoTrain => write_examples(&app, &home, &job, &control),
                     // Downloads have a table, a slot and a thread of their own.
                     JobKind::Pull => tracing::error!(job = %job.id, "a download stood in the queue of the heavy slot"),
                 }
+                // For the jobs that could not even be begun.
+                *lock(&app.worker.current) = None;
                 continue;
             }
             Ok(None) => {}
@@ -152,6 +153,19 @@ fn work(app: &Weak<App>) {
     }
 }
 
+/// The next job with what stops it. Both are there at once for everybody else: whoever sees a job running can stop it.
+fn claim(app: &App, home: &Home) -> Result<Option<(Job, Control)>, store::StoreError> {
+    let waits = lock(&app.worker.queue).deferred;
+    let mut current = lock(&app.worker.current);
+    if waits || app.worker.stopping() {
+        return Ok(None);
+    }
+    let Some(job) = home.store.claim_job(WORKER)? else { return Ok(None) };
+    let control = Control::new(app.writing.gate.clone());
+    *current = Some((job.id.clone(), control.clone()));
+    Ok(Some((job, control)))
+}
+
 /// Once, when there is nothing else to do: a backup if anything changed, and a last goodbye to what was removed long ago.
 fn tidy(home: &Home) {
     let tidied = home.store.keep_backup(BACKUPS_KEPT).map(drop);
@@ -162,17 +176,15 @@ fn tidy(home: &Home) {
 }
 
 /// Runs one claimed job and records how it ended, whatever happens.
-fn perform(app: &Arc<App>, home: &Arc<Home>, mut job: Job) {
+fn perform(app: &Arc<App>, home: &Arc<Home>, mut job: Job, control: &Control) {
     let Some(mut run) = job.run_id.as_ref().and_then(|id| home.store.run(id).ok()) else {
         tracing::error!(job = %job.id, "a job without a run was claimed");
         return;
     };
-    let control = Control::new(app.writing.gate.clone());
-    *lock(&app.worker.current) = Some((job.id.clone(), control.clone()));
     let started = Instant::now();
     let before = run.seconds.unwrap_or(0.0);
     memory::reset_peak();
-    let ended = train_and_judge(app, home, &mut job, &mut run, &control);
+    let ended = train_and_judge(app, home, &mut job, &mut run, control);
     run.seconds = Some(before + started.elapsed().as_secs_f64());
     let peak = memory::peak_process_mb();
     run.peak_memory_mb = Some(run.peak_memory_mb.map_or(peak, |known| known.max(peak)));
@@ -208,10 +220,8 @@ fn perform(app: &Arc<App>, home: &Arc<Home>, mut job: Job) {
 }
 
 /// Runs a session of auto-train and records how it ended, whatever happens.
-fn write_examples(app: &App, home: &Home, claimed: &Job) {
-    let control = Control::new(app.writing.gate.clone());
-    *lock(&app.worker.current) = Some((claimed.id.clone(), control.clone()));
-    let ended = auto_train::writing::write_examples(app, home, &claimed.id, &control);
+fn write_examples(app: &App, home: &Home, claimed: &Job, control: &Control) {
+    let ended = auto_train::writing::write_examples(app, home, &claimed.id, control);
     *lock(&app.worker.current) = None;
     let (state, error) = match ended {
         Ok(None) => (JobState::Completed, None),
