@@ -61,14 +61,14 @@ impl Desk {
 
     /// Waits until a run has ended, and returns it.
     pub fn ended(&self, run_id: &RunId) -> Run {
-        for _ in 0..1200 {
+        for _ in 0..6000 {
             let run = self.app.run(RunRef { run_id: run_id.clone() }).expect("the run is there");
             if !matches!(run.status, RunStatus::Queued | RunStatus::Running) {
                 return run;
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
-        panic!("the run did not end within a minute");
+        panic!("the run did not end within five minutes");
     }
 }
 

@@ -49,7 +49,7 @@ async fn a_stream_tells_its_progress_and_closing_it_cancels() {
     let messages = |count: usize, body: axum::body::Body| async move {
         let (mut body, mut parser, mut told) = (body.into_data_stream(), Parser::default(), Vec::<Message>::new());
         while told.len() < count {
-            let next = tokio::time::timeout(Duration::from_secs(60), body.next()).await.expect("the stream goes on");
+            let next = tokio::time::timeout(Duration::from_secs(240), body.next()).await.expect("the stream goes on");
             let Some(bytes) = next else { break };
             told.extend(parser.feed(&bytes.expect("bytes")));
         }
