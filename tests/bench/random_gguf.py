@@ -12,7 +12,7 @@ from gguf import GGMLQuantizationType as T
 
 # hidden, intermediate, layers, heads, key heads, vocabulary, tied
 SHAPES = {
-    "story": (288, 768, 6, 6, 6, 32000, True),
+    "story": (256, 768, 6, 4, 2, 8192, True),
     "smollm2-135m": (576, 1536, 30, 9, 3, 49152, True),
     "tinyllama-1.1b": (2048, 5632, 22, 32, 4, 32000, False),
 }

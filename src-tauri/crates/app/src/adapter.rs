@@ -115,7 +115,7 @@ impl App {
         let merged = LanguageModel::load(to, &LoadOptions::new(1))?;
         let tokens = base.tokenizer().encode("Once upon a time there was a small house by the sea, and nobody lived in it.");
         let with = Adapters { lora: Some(WeightedLora { lora, strength: adapter.strength as f32 }), ..Adapters::default() };
-        let similarity = cosine(&base.logits_with(&with, &tokens)?, &merged.logits(None, &tokens)?);
+        let similarity = model::cosine(&base.logits_with(&with, &tokens)?, &merged.logits(None, &tokens)?);
         if similarity < LEAST_SIMILARITY {
             // It is of no use; that it could not be removed changes nothing.
             let _ = std::fs::remove_dir_all(to);
@@ -157,9 +157,4 @@ impl App {
         home.store.insert_adapter(&adapter)?;
         Ok(adapter)
     }
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }

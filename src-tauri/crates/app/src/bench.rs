@@ -62,8 +62,7 @@ pub fn bench(request: &BenchRequest) -> Result<BenchReport, ApiError> {
             (path.display().to_string(), format.to_lowercase(), speed)
         }
         BenchSubject::Shape { shape, format } => {
-            let found = Shape::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(shape));
-            let found = found.ok_or_else(|| unknown("shape", shape, &Shape::ALL.map(Shape::name)))?;
+            let found = Shape::named(shape).ok_or_else(|| unknown("shape", shape, &Shape::ALL.map(Shape::name)))?;
             let names = BlockFormat::ALL.map(BlockFormat::name);
             let blocks = BlockFormat::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(format));
             let blocks = blocks.ok_or_else(|| unknown("format", format, &names))?;
@@ -88,7 +87,7 @@ pub fn bench(request: &BenchRequest) -> Result<BenchReport, ApiError> {
     })
 }
 
-fn unknown(what: &str, found: &str, known: &[&str]) -> ApiError {
+pub(crate) fn unknown(what: &str, found: &str, known: &[&str]) -> ApiError {
     let message = format!("There is no {what} called {found}.");
     ApiError::new(ErrorCode::InvalidInput, message).hint(format!("Choose one of: {}.", known.join(", ")))
 }

@@ -1,8 +1,10 @@
 //! `inkling bench train`: what one step of a training costs on this machine.
 
+use crate::bench::unknown;
 use crate::memory::{peak_process_mb, reset_peak};
-use domain::{ApiError, ErrorCode};
-use model::{DenseWeights, LlamaConfig, LoraShape, Projection};
+use domain::ApiError;
+use model::bench::Shape;
+use model::{DenseWeights, LoraShape, Projection};
 use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -66,13 +68,13 @@ pub fn bench_train(bench: &TrainBench) -> Result<TrainBenchResult, ApiError> {
     let benched = match bench.recipe.as_str() {
         "soft-prompt" => Benched::SoftPrompt { virtual_tokens: bench.virtual_tokens },
         "lora" | "dora" => Benched::Lora(shape.clone()),
-        other => return Err(unknown("recipe", other, "soft-prompt, lora or dora")),
+        other => return Err(unknown("recipe", other, &["soft-prompt", "lora", "dora"])),
     };
     let loss = match bench.objective.as_str() {
         "sft" => BenchedLoss::Examples,
         "dpo" => BenchedLoss::Pairs,
         "kto" => BenchedLoss::Singles,
-        other => return Err(unknown("objective", other, "sft, dpo or kto")),
+        other => return Err(unknown("objective", other, &["sft", "dpo", "kto"])),
     };
     let base = base(bench)?;
     // Loading holds more than training does.
@@ -81,7 +83,7 @@ pub fn bench_train(bench: &TrainBench) -> Result<TrainBenchResult, ApiError> {
     let (threads, rows_at_once) = (bench.threads, bench.rows_at_once);
     let error = match (&bench.reference, &benched) {
         (Some(path), Benched::Lora(shape)) => Some(compare_step(&base, shape, threads, rows_at_once, &StepReference::read(path)?)?),
-        (Some(_), Benched::SoftPrompt { .. }) => return Err(unknown("reference", "for a soft prompt", "one of lora or dora")),
+        (Some(_), Benched::SoftPrompt { .. }) => return Err(unknown("reference for the recipe", "soft-prompt", &["lora", "dora"])),
         (None, _) => None,
     };
     let step = StepBench { benched, loss, lengths, steps: bench.steps, warmup: 1, threads, rows_at_once, recompute: bench.recompute };
@@ -101,25 +103,9 @@ fn base(bench: &TrainBench) -> Result<TrainableLlama, ApiError> {
         "f32" | "fp32" => None,
         "int8" => Some(Quantisation::Int8),
         "int4" => Some(Quantisation::Int4),
-        other => return Err(unknown("quantization", other, "f32, int8 or int4")),
+        other => return Err(unknown("quantization", other, &["f32", "int8", "int4"])),
     };
-    let with_config = |work: &dyn Fn(&Path) -> Result<TrainableLlama, ApiError>| {
-        let folder = std::env::temp_dir().join(format!("inkling-bench-{}", std::process::id()));
-        let written = std::fs::create_dir_all(&folder).and_then(|()| {
-            std::fs::write(folder.join("config.json"), config_of(&bench.shape).unwrap_or_default())?;
-            match &bench.weights {
-                Some(weights) => link(&weights.join("model.safetensors"), &folder.join("model.safetensors")),
-                None => Ok(()),
-            }
-        });
-        let base = written.map_err(ApiError::internal).and_then(|()| work(&folder));
-        // A leftover in the temporary folder harms nothing.
-        let _ = std::fs::remove_dir_all(&folder);
-        base
-    };
-    if config_of(&bench.shape).is_none() {
-        return Err(unknown("shape", &bench.shape, "smollm2-135m, tinyllama-1.1b or story"));
-    }
+    let shape = Shape::named(&bench.shape).ok_or_else(|| unknown("shape", &bench.shape, &Shape::ALL.map(Shape::name)))?;
     let load = |folder: &Path| {
         let weights = DenseWeights::load(folder)?;
         Ok(match quantisation {
@@ -128,10 +114,20 @@ fn base(bench: &TrainBench) -> Result<TrainableLlama, ApiError> {
         })
     };
     match &bench.weights {
+        None => Ok(random_base(shape.config(), quantisation)?),
         Some(folder) if folder.join("config.json").exists() => load(folder),
-        // The dumps of the benchmark scripts hold weights only.
-        Some(_) => with_config(&load),
-        None => with_config(&|folder| Ok(random_base(LlamaConfig::load(folder)?, quantisation)?)),
+        // The dumps of the benchmark scripts hold weights only: they are lent the shape's config.
+        Some(folder) => {
+            let whole = std::env::temp_dir().join(format!("inkling-bench-{}", std::process::id()));
+            let written = std::fs::create_dir_all(&whole).and_then(|()| {
+                std::fs::write(whole.join("config.json"), config_json(shape))?;
+                link(&folder.join("model.safetensors"), &whole.join("model.safetensors"))
+            });
+            let base = written.map_err(ApiError::internal).and_then(|()| load(&whole));
+            // A leftover in the temporary folder harms nothing.
+            let _ = std::fs::remove_dir_all(&whole);
+            base
+        }
     }
 }
 
@@ -145,23 +141,15 @@ fn link(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::copy(from, to).map(drop)
 }
 
-/// config.json of a known shape: hidden, intermediate, layers, heads, key/value heads, vocabulary, rope theta.
-fn config_of(shape: &str) -> Option<String> {
-    let (hidden, inner, layers, heads, kv_heads, vocab, theta) = match shape {
-        "smollm2-135m" => (576, 1536, 30, 9, 3, 49_152, 100_000.0),
-        "tinyllama-1.1b" => (2048, 5632, 22, 32, 4, 32_000, 10_000.0),
-        "story" => (256, 768, 6, 4, 2, 8192, 10_000.0),
-        _ => return None,
-    };
-    let config = json!({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": hidden,
-        "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
-        "head_dim": 64, "vocab_size": vocab, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": theta,
-        "tie_word_embeddings": true,
+/// config.json of a shape.
+fn config_json(shape: Shape) -> String {
+    let config = shape.config();
+    let json = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": config.hidden,
+        "intermediate_size": config.intermediate, "num_hidden_layers": config.layers, "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads, "head_dim": config.head_dim, "vocab_size": config.vocab,
+        "max_position_embeddings": config.context, "rms_norm_eps": config.rms_eps, "rope_theta": config.rope_theta,
+        "tie_word_embeddings": config.tied,
     });
-    Some(config.to_string())
-}
-
-fn unknown(what: &str, found: &str, allowed: &str) -> ApiError {
-    ApiError::new(ErrorCode::InvalidInput, format!("The {what} is {found}, but must be {allowed}."))
+    json.to_string()
 }

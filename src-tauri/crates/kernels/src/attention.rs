@@ -8,9 +8,7 @@ use crate::isa::Isa;
 use crate::pool::{Disjoint, Pool};
 use crate::scratch;
 use crate::simd::{Lanes, dispatch, queries_at_once};
-
-/// Positions of keys that lie together.
-const SPAN: usize = 16;
+use crate::spans::{SPAN, exponentiate, gather, gather_batch, rescale, score, score_batch};
 
 /// Keys and values of one sequence in all layers, in f16.
 ///
@@ -247,12 +245,7 @@ unsafe fn run_task<V: Lanes>(task: &Task<'_>, scores: &mut [f32]) {
         }
         let prefix = task.row(0).prefix.head(task.layer, task.kv_head);
         let at = scores.as_mut_ptr();
-        match count {
-            1 => score::<V, 1, 4>(&queries, prefix.keys, task.head_dim, shared_spans, at, stride, scale),
-            2 => score::<V, 2, 4>(&queries, prefix.keys, task.head_dim, shared_spans, at, stride, scale),
-            3 | 4 => score::<V, 4, 2>(&queries, prefix.keys, task.head_dim, shared_spans, at, stride, scale),
-            _ => score::<V, 8, 1>(&queries, prefix.keys, task.head_dim, shared_spans, at, stride, scale),
-        }
+        score_batch::<V, u16>(count, &queries, prefix.keys, task.head_dim, shared_spans, at, stride, scale);
         let mut inverse = [0.0f32; 8];
         for query in 0..count {
             let row = task.row(query);
@@ -268,7 +261,7 @@ unsafe fn run_task<V: Lanes>(task: &Task<'_>, scores: &mut [f32]) {
             if let Some((slot, length)) = row.own {
                 let (spans, only) = (length.div_ceil(SPAN), [queries[query]; 8]);
                 let keys = slot.head(task.layer, task.kv_head).keys;
-                score::<V, 1, 4>(&only, keys, task.head_dim, spans, mine.add(total), 0, scale);
+                score::<V, u16, 1, 4>(&only, keys, task.head_dim, spans, mine.add(total), 0, scale);
                 for hidden in (0..row.first.saturating_sub(row.prefix_length)).chain(length..spans * SPAN) {
                     *mine.add(total + hidden) = f32::NEG_INFINITY;
                 }
@@ -276,164 +269,14 @@ unsafe fn run_task<V: Lanes>(task: &Task<'_>, scores: &mut [f32]) {
             }
             inverse[query] = 1.0 / exponentiate::<V>(mine, total);
         }
-        // Whatever has no query of its own must not be written twice: odd counts go one by one.
-        match count {
-            1 => gather::<V, 1>(&outputs, prefix.values, task.head_dim, shared, at, stride, true),
-            2 => gather::<V, 2>(&outputs, prefix.values, task.head_dim, shared, at, stride, true),
-            4 => gather::<V, 4>(&outputs, prefix.values, task.head_dim, shared, at, stride, true),
-            8 => gather::<V, 8>(&outputs, prefix.values, task.head_dim, shared, at, stride, true),
-            _ => {
-                for query in 0..count {
-                    let (only, mine) = ([outputs[query]; 8], at.add(query * stride));
-                    gather::<V, 1>(&only, prefix.values, task.head_dim, shared, mine, stride, true);
-                }
-            }
-        }
+        gather_batch::<V, u16>(count, &outputs, prefix.values, task.head_dim, shared, at, stride);
         for query in 0..count {
             if let Some((slot, length)) = task.row(query).own {
                 let values = slot.head(task.layer, task.kv_head).values;
                 let mine = at.add(query * stride + shared_spans * SPAN);
-                gather::<V, 1>(&[outputs[query]; 8], values, task.head_dim, length, mine, stride, false);
+                gather::<V, u16, 1>(&[outputs[query]; 8], values, task.head_dim, length, mine, stride, false);
             }
-            let factor = V::splat(inverse[query]);
-            for lane in (0..task.head_dim).step_by(16) {
-                V::load(outputs[query].add(lane)).mul(factor).store(outputs[query].add(lane));
-            }
-        }
-    }
-}
-
-/// Scores of `QUERIES` queries against `spans` spans of keys, `ABREAST` spans at a time to hide latency.
-#[inline(always)]
-unsafe fn score<V: Lanes, const QUERIES: usize, const ABREAST: usize>(
-    queries: &[*const f32; 8],
-    keys: *const u16,
-    head_dim: usize,
-    spans: usize,
-    scores: *mut f32,
-    stride: usize,
-    scale: f32,
-) {
-    unsafe {
-        let mut span = 0;
-        while span + ABREAST <= spans {
-            score_spans::<V, QUERIES, ABREAST>(queries, keys, head_dim, span, scores, stride, scale);
-            span += ABREAST;
-        }
-        while span < spans {
-            score_spans::<V, QUERIES, 1>(queries, keys, head_dim, span, scores, stride, scale);
-            span += 1;
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn score_spans<V: Lanes, const QUERIES: usize, const ABREAST: usize>(
-    queries: &[*const f32; 8],
-    keys: *const u16,
-    head_dim: usize,
-    span: usize,
-    scores: *mut f32,
-    stride: usize,
-    scale: f32,
-) {
-    unsafe {
-        let mut sums = [[V::zero(); ABREAST]; QUERIES];
-        for dim in 0..head_dim {
-            for s in 0..ABREAST {
-                let key = V::load_f16(keys.add(((span + s) * head_dim + dim) * SPAN));
-                for q in 0..QUERIES {
-                    sums[q][s] = V::splat(*queries[q].add(dim)).fma(key, sums[q][s]);
-                }
-            }
-        }
-        for q in 0..QUERIES {
-            for s in 0..ABREAST {
-                sums[q][s].mul(V::splat(scale)).store(scores.add(q * stride + (span + s) * SPAN));
-            }
-        }
-    }
-}
-
-/// Turns scores into `exp(score - largest)` and returns their sum. `length` is a multiple of 16.
-#[inline(always)]
-unsafe fn exponentiate<V: Lanes>(scores: *mut f32, length: usize) -> f32 {
-    unsafe {
-        let mut largest = V::splat(f32::NEG_INFINITY);
-        for index in (0..length).step_by(16) {
-            largest = V::load(scores.add(index)).max(largest);
-        }
-        let largest = V::splat(largest.largest());
-        let mut sum = V::zero();
-        for index in (0..length).step_by(16) {
-            let power = V::load(scores.add(index)).sub(largest).exp();
-            sum = sum.add(power);
-            power.store(scores.add(index));
-        }
-        sum.total()
-    }
-}
-
-/// Adds the values, weighted by the scores, to the outputs (or replaces them).
-#[inline(always)]
-unsafe fn gather<V: Lanes, const QUERIES: usize>(
-    outputs: &[*mut f32; 8],
-    values: *const u16,
-    head_dim: usize,
-    length: usize,
-    scores: *const f32,
-    stride: usize,
-    replace: bool,
-) {
-    unsafe {
-        let mut dim = 0;
-        while dim + 32 <= head_dim && QUERIES > 1 {
-            gather_dims::<V, QUERIES, 2>(outputs, values, head_dim, dim, length, scores, stride, replace);
-            dim += 32;
-        }
-        while dim + 64 <= head_dim {
-            gather_dims::<V, QUERIES, 4>(outputs, values, head_dim, dim, length, scores, stride, replace);
-            dim += 64;
-        }
-        while dim < head_dim {
-            gather_dims::<V, QUERIES, 1>(outputs, values, head_dim, dim, length, scores, stride, replace);
-            dim += 16;
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn gather_dims<V: Lanes, const QUERIES: usize, const ABREAST: usize>(
-    outputs: &[*mut f32; 8],
-    values: *const u16,
-    head_dim: usize,
-    dim: usize,
-    length: usize,
-    scores: *const f32,
-    stride: usize,
-    replace: bool,
-) {
-    unsafe {
-        let mut sums = [[V::zero(); ABREAST]; QUERIES];
-        if !replace {
-            for q in 0..QUERIES {
-                for a in 0..ABREAST {
-                    sums[q][a] = V::load(outputs[q].add(dim + a * 16));
-                }
-            }
-        }
-        for position in 0..length {
-            for a in 0..ABREAST {
-                let value = V::load_f16(values.add(position * head_dim + dim + a * 16));
-                for q in 0..QUERIES {
-                    sums[q][a] = V::splat(*scores.add(q * stride + position)).fma(value, sums[q][a]);
-                }
-            }
-        }
-        for q in 0..QUERIES {
-            for a in 0..ABREAST {
-                sums[q][a].store(outputs[q].add(dim + a * 16));
-            }
+            rescale::<V>(outputs[query], task.head_dim, inverse[query]);
         }
     }
 }

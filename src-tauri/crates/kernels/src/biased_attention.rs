@@ -6,9 +6,8 @@ use crate::isa::Isa;
 use crate::pool::{Disjoint, Pool};
 use crate::scratch;
 use crate::simd::{Lanes, dispatch, queries_at_once};
-
-/// Positions of keys that lie together.
-pub const SPAN: usize = 16;
+pub use crate::spans::SPAN;
+use crate::spans::{exponentiate, gather_batch, rescale, score_batch};
 
 /// Keys and values of one sequence in one layer, in f32.
 ///
@@ -175,12 +174,7 @@ unsafe fn run_task<V: Lanes>(task: &Task<'_>, scores: &mut [f32]) {
             outputs[place] = task.out.pointer().add(row * task.width + task.head * task.head_dim);
         }
         let at = scores.as_mut_ptr();
-        match task.rows.len() {
-            1 => score::<V, 1, 4>(&queries, keys, task.head_dim, spans, at, stride, task.scale),
-            2 => score::<V, 2, 4>(&queries, keys, task.head_dim, spans, at, stride, task.scale),
-            3 | 4 => score::<V, 4, 2>(&queries, keys, task.head_dim, spans, at, stride, task.scale),
-            _ => score::<V, 8, 1>(&queries, keys, task.head_dim, spans, at, stride, task.scale),
-        }
+        score_batch::<V, f32>(task.rows.len(), &queries, keys, task.head_dim, spans, at, stride, task.scale);
         let mut inverse = [0.0f32; 8];
         for (place, row) in task.rows.iter().enumerate() {
             let mine = at.add(place * stride);
@@ -196,146 +190,9 @@ unsafe fn run_task<V: Lanes>(task: &Task<'_>, scores: &mut [f32]) {
             inverse[place] = 1.0 / exponentiate::<V>(mine, stride);
         }
         // Rows of one batch may see different numbers of positions; weights of what one does not see are zero.
-        let longest = task.longest();
-        match task.rows.len() {
-            1 => gather::<V, 1>(&outputs, values, task.head_dim, longest, at, stride),
-            2 => gather::<V, 2>(&outputs, values, task.head_dim, longest, at, stride),
-            4 => gather::<V, 4>(&outputs, values, task.head_dim, longest, at, stride),
-            8 => gather::<V, 8>(&outputs, values, task.head_dim, longest, at, stride),
-            // What has no query of its own must not be written twice: odd counts go one by one.
-            count => {
-                for place in 0..count {
-                    gather::<V, 1>(&[outputs[place]; 8], values, task.head_dim, longest, at.add(place * stride), stride);
-                }
-            }
-        }
+        gather_batch::<V, f32>(task.rows.len(), &outputs, values, task.head_dim, task.longest(), at, stride);
         for place in 0..task.rows.len() {
-            let factor = V::splat(inverse[place]);
-            for lane in (0..task.head_dim).step_by(16) {
-                V::load(outputs[place].add(lane)).mul(factor).store(outputs[place].add(lane));
-            }
-        }
-    }
-}
-
-/// Scores of `QUERIES` queries against all spans of keys, `ABREAST` spans at a time to hide latency.
-#[inline(always)]
-unsafe fn score<V: Lanes, const QUERIES: usize, const ABREAST: usize>(
-    queries: &[*const f32; 8],
-    keys: *const f32,
-    head_dim: usize,
-    spans: usize,
-    scores: *mut f32,
-    stride: usize,
-    scale: f32,
-) {
-    unsafe {
-        let mut span = 0;
-        while span + ABREAST <= spans {
-            score_spans::<V, QUERIES, ABREAST>(queries, keys, head_dim, span, scores, stride, scale);
-            span += ABREAST;
-        }
-        while span < spans {
-            score_spans::<V, QUERIES, 1>(queries, keys, head_dim, span, scores, stride, scale);
-            span += 1;
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn score_spans<V: Lanes, const QUERIES: usize, const ABREAST: usize>(
-    queries: &[*const f32; 8],
-    keys: *const f32,
-    head_dim: usize,
-    span: usize,
-    scores: *mut f32,
-    stride: usize,
-    scale: f32,
-) {
-    unsafe {
-        let mut sums = [[V::zero(); ABREAST]; QUERIES];
-        for dim in 0..head_dim {
-            for s in 0..ABREAST {
-                let key = V::load(keys.add(((span + s) * head_dim + dim) * SPAN));
-                for q in 0..QUERIES {
-                    sums[q][s] = V::splat(*queries[q].add(dim)).fma(key, sums[q][s]);
-                }
-            }
-        }
-        for q in 0..QUERIES {
-            for s in 0..ABREAST {
-                sums[q][s].mul(V::splat(scale)).store(scores.add(q * stride + (span + s) * SPAN));
-            }
-        }
-    }
-}
-
-/// Turns scores into `exp(score - largest)` and returns their sum. `length` is a multiple of 16.
-#[inline(always)]
-unsafe fn exponentiate<V: Lanes>(scores: *mut f32, length: usize) -> f32 {
-    unsafe {
-        let mut largest = V::splat(f32::NEG_INFINITY);
-        for index in (0..length).step_by(16) {
-            largest = V::load(scores.add(index)).max(largest);
-        }
-        let largest = V::splat(largest.largest());
-        let mut sum = V::zero();
-        for index in (0..length).step_by(16) {
-            let power = V::load(scores.add(index)).sub(largest).exp();
-            sum = sum.add(power);
-            power.store(scores.add(index));
-        }
-        sum.total()
-    }
-}
-
-/// Writes the values, weighted by the scores, to the outputs.
-#[inline(always)]
-unsafe fn gather<V: Lanes, const QUERIES: usize>(
-    outputs: &[*mut f32; 8],
-    values: *const f32,
-    head_dim: usize,
-    length: usize,
-    scores: *const f32,
-    stride: usize,
-) {
-    unsafe {
-        let mut dim = 0;
-        while dim + 32 <= head_dim {
-            gather_dims::<V, QUERIES, 2>(outputs, values, head_dim, dim, length, scores, stride);
-            dim += 32;
-        }
-        while dim < head_dim {
-            gather_dims::<V, QUERIES, 1>(outputs, values, head_dim, dim, length, scores, stride);
-            dim += 16;
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn gather_dims<V: Lanes, const QUERIES: usize, const ABREAST: usize>(
-    outputs: &[*mut f32; 8],
-    values: *const f32,
-    head_dim: usize,
-    dim: usize,
-    length: usize,
-    scores: *const f32,
-    stride: usize,
-) {
-    unsafe {
-        let mut sums = [[V::zero(); ABREAST]; QUERIES];
-        for position in 0..length {
-            for a in 0..ABREAST {
-                let value = V::load(values.add(position * head_dim + dim + a * 16));
-                for q in 0..QUERIES {
-                    sums[q][a] = V::splat(*scores.add(q * stride + position)).fma(value, sums[q][a]);
-                }
-            }
-        }
-        for q in 0..QUERIES {
-            for a in 0..ABREAST {
-                sums[q][a].store(outputs[q].add(dim + a * 16));
-            }
+            rescale::<V>(outputs[place], task.head_dim, inverse[place]);
         }
     }
 }

@@ -17,4 +17,5 @@ mod scratch;
 mod simd;
 #[cfg(target_arch = "x86_64")]
 mod simd_x86;
+mod spans;
 pub mod train;

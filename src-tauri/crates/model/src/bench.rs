@@ -38,6 +38,7 @@ pub struct Speed {
 /// A real model's shape, for random weights: speed does not depend on the values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
+    /// The built-in base.
     Story,
     SmolLm2_135M,
     TinyLlama1_1B,
@@ -54,15 +55,20 @@ impl Shape {
         }
     }
 
-    fn config(self) -> LlamaConfig {
-        // hidden, intermediate, layers, heads, key heads, vocabulary, tied.
-        let (hidden, intermediate, layers, heads, kv_heads, vocab, tied) = match self {
-            Self::Story => (288, 768, 6, 6, 6, 32_000, true),
-            Self::SmolLm2_135M => (576, 1536, 30, 9, 3, 49_152, true),
-            Self::TinyLlama1_1B => (2048, 5632, 22, 32, 4, 32_000, false),
+    /// The shape with this name, in any case.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(name))
+    }
+
+    pub fn config(self) -> LlamaConfig {
+        // hidden, intermediate, layers, heads, key heads, vocabulary, rope theta, tied.
+        let (hidden, intermediate, layers, heads, kv_heads, vocab, rope_theta, tied) = match self {
+            Self::Story => (256, 768, 6, 4, 2, 8192, 10_000.0, true),
+            Self::SmolLm2_135M => (576, 1536, 30, 9, 3, 49_152, 100_000.0, true),
+            Self::TinyLlama1_1B => (2048, 5632, 22, 32, 4, 32_000, 10_000.0, false),
         };
         let head_dim = hidden / heads;
-        let (context, rope_theta, rms_eps) = (2048, 10_000.0, 1e-5);
+        let (context, rms_eps) = (8192, 1e-5);
         let (bos, eos, pad, variant) = (None, None, None, Default::default());
         LlamaConfig {
             hidden,

@@ -7,7 +7,7 @@ use kernels::pool::Pool;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// A text's direction, of length 1: the cosine of two texts is the sum of products.
+/// A text's direction, of length 1; see [`cosine`].
 pub type Embedding = [f32; 384];
 
 /// Rows computed at once: enough to use the weights well, few enough to stay in the cache.
@@ -116,9 +116,10 @@ impl Embedder {
     }
 }
 
-/// How near two texts are in meaning, -1 to 1.
-pub fn cosine(a: &Embedding, b: &Embedding) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+/// The cosine of two vectors of one length, -1 to 1; of two embeddings, how near their texts are in meaning.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 /// The mean of rows, brought to length 1.

@@ -9,7 +9,6 @@
 mod adapted;
 pub mod bench;
 mod bert;
-mod blocks;
 mod chat;
 mod checkpoint;
 mod config;

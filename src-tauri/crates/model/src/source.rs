@@ -2,7 +2,6 @@
 //!
 //! Everything is read in pieces of whole rows, so that a packed base never holds all of its f32 weights at once.
 
-use crate::blocks::all_finite;
 use crate::files::BaseFiles;
 use crate::gguf::Gguf;
 use crate::shards::Shards;
@@ -224,10 +223,6 @@ impl WeightSource {
             for first in (0..place.rows).step_by(step) {
                 let rows = step.min(place.rows - first);
                 let (format, mut bytes) = file.rows(&place.name, place.skipped + first, rows, cols)?;
-                if !all_finite(format, &bytes) {
-                    let reason = format!("{} holds a number that is not finite", place.name);
-                    return Err(ModelError::damaged(file.path(), reason));
-                }
                 if place.paired {
                     let mut sorted = Vec::with_capacity(bytes.len());
                     unpair(&bytes, bytes.len() / rows, head_dim, &mut sorted);
