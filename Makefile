@@ -1,4 +1,4 @@
-# make run · make test · make bench · make eval · make package · make screenshots
+# make run · make test · make bench · make eval · make fuzz · make package · make screenshots
 # The first time, each brings in what is missing (.ci/setup says what); after that it builds only what changed.
 
 MAKEFLAGS += --no-builtin-rules
@@ -14,7 +14,7 @@ DESKTOP := target/release/inkling-desktop
 TERMINAL := target/release/inkling
 UI_SOURCES := $(shell find ui -type f -not -path 'ui/node_modules/*' -not -path 'ui/dist/*' -not -path 'ui/tests/*')
 
-.PHONY: help run test bench eval package screenshots audit setup-window setup-test setup-terminal
+.PHONY: help run test bench eval fuzz package screenshots audit setup-window setup-test setup-terminal
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -58,6 +58,10 @@ bench: setup-terminal ui/dist/index.html
 # The experiments of LEARNING.md with simulated users, into target/eval; hours with everything.
 eval: setup-terminal
 	@cargo run --release --quiet --package inkling-eval -- run --report target/eval
+
+# Every reader of files from elsewhere against inputs that nobody thought of, for SECONDS_EACH (60); a release wants an hour or more.
+fuzz: setup-terminal
+	@src-tauri/crates/model/fuzz/run.sh $(or $(SECONDS_EACH),60)
 
 # .deb and .rpm into target/release/bundle.
 package: setup-window ui/dist/index.html

@@ -303,7 +303,7 @@ fn unexplained_panics(text: &str) -> Vec<usize> {
 }
 
 fn is_test(file: &str) -> bool {
-    file.split('/').any(|part| ["tests", "tests.rs", "benches"].contains(&part)) || file.contains(".test.")
+    file.split('/').any(|part| ["tests", "tests.rs", "benches", "fuzz"].contains(&part)) || file.contains(".test.")
 }
 
 /// Paths of our own sources from the root, with `/`.

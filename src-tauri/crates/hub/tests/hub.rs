@@ -8,6 +8,8 @@ mod chat;
 mod download;
 #[path = "hub/fake.rs"]
 mod fake;
+#[path = "hub/full_disk.rs"]
+mod full_disk;
 #[path = "hub/lies.rs"]
 mod lies;
 #[path = "hub/names.rs"]
