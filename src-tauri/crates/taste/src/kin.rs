@@ -1,10 +1,11 @@
-//! Groups of words of kindred meaning: what a text is about, as far as taste can name it.
+//! Groups of words of kindred meaning, or that keep company: what a text is about, as far as taste can name it.
 
 use crate::lexicon::{self, WordMap};
 use crate::reading::Reading;
+use std::ops::Range;
 use std::sync::LazyLock;
 
-/// A group of `assets/words/groups.txt` (made by `assets/words/groups.py`).
+/// A group of `assets/words/groups.txt` or `company.txt` (made by `groups.py` and `company.py` there).
 struct Group {
     /// Its commonest words.
     words: [&'static str; 3],
@@ -16,73 +17,91 @@ struct Group {
 struct Groups {
     /// How many of them are coarse.
     coarse: usize,
-    /// The coarse ones, then the fine ones; each fine group is part of a coarse one.
+    /// How many are coarse or fine.
+    kin: usize,
+    /// The coarse ones, then the fine ones, each of them part of a coarse one, then those that keep company.
     all: Vec<Group>,
-    /// Word → fine and coarse group; also from the stems of those words.
-    of: WordMap<String, [u16; 2]>,
+    /// Word → fine and coarse group, and the one it keeps company in; also from the stems of those words.
+    of: WordMap<String, [u16; 3]>,
 }
 
+/// Stands where a word is in no group of a kind.
+const NONE: u16 = u16::MAX;
+
 static GROUPS: LazyLock<Groups> = LazyLock::new(|| {
-    let mut groups = Groups { coarse: 0, all: Vec::new(), of: WordMap::default() };
-    let mut stems: WordMap<String, [u16; 2]> = WordMap::default();
+    let mut groups = Groups { coarse: 0, kin: 0, all: Vec::new(), of: WordMap::default() };
     for line in include_str!("../../../../assets/words/groups.txt").lines().filter(|line| !line.starts_with('#')) {
         let mut parts = line.split(' ');
         let (Some(kind), Some(coarse), Some(mean), Some(deviation)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
             continue;
         };
-        let number = |text: &str| text.parse::<f64>().unwrap_or(0.0);
         let members: Vec<&'static str> = parts.collect();
-        let word = |at: usize| members.get(at).copied().unwrap_or_default();
         if kind == "fine" {
-            let both = [groups.all.len() as u16, coarse.parse().unwrap_or(0)];
+            let both = [groups.all.len() as u16, coarse.parse().unwrap_or(0), NONE];
             for member in &members {
                 groups.of.insert((*member).to_owned(), both);
-                // The commonest member of a stem says where its other forms belong.
-                stems.entry(lexicon::stem(member).into_owned()).or_insert(both);
             }
         }
         groups.coarse += usize::from(kind == "coarse");
-        groups.all.push(Group { words: [word(0), word(1), word(2)], mean: number(mean), deviation: number(deviation).max(0.05) });
+        groups.all.push(Group::new(mean, deviation, &members));
     }
-    for (stem, both) in stems {
-        groups.of.entry(stem).or_insert(both);
+    groups.kin = groups.all.len();
+    for line in include_str!("../../../../assets/words/company.txt").lines().filter(|line| !line.starts_with('#')) {
+        let mut parts = line.split(' ').skip(1);
+        let (Some(mean), Some(deviation)) = (parts.next(), parts.next()) else { continue };
+        let members: Vec<&'static str> = parts.collect();
+        for member in &members {
+            groups.of.entry((*member).to_owned()).or_insert([NONE; 3])[2] = groups.all.len() as u16;
+        }
+        groups.all.push(Group::new(mean, deviation, &members));
+    }
+    // The first form of a stem says where its other forms belong.
+    let mut stems: Vec<(String, &String, [u16; 3])> =
+        groups.of.iter().map(|(word, groups)| (lexicon::stem(word).into_owned(), word, *groups)).collect();
+    stems.sort();
+    let stems: Vec<(String, [u16; 3])> = stems.into_iter().map(|(stem, _, groups)| (stem, groups)).collect();
+    for (stem, of) in stems {
+        groups.of.entry(stem).or_insert(of);
     }
     groups
 });
 
-/// The fine groups.
-pub(crate) fn fine() -> std::ops::Range<usize> {
-    GROUPS.coarse..GROUPS.all.len()
+impl Group {
+    fn new(mean: &str, deviation: &str, members: &[&'static str]) -> Self {
+        let number = |text: &str| text.parse::<f64>().unwrap_or(0.0);
+        let word = |at: usize| members.get(at).copied().unwrap_or_default();
+        Self { words: [word(0), word(1), word(2)], mean: number(mean), deviation: number(deviation).max(0.05) }
+    }
 }
 
-/// Number of groups.
-pub(crate) fn count() -> usize {
-    GROUPS.all.len()
+/// The coarse groups, the fine ones and those that keep company.
+pub(crate) fn kinds() -> [Range<usize>; 3] {
+    let groups = &*GROUPS;
+    [0..groups.coarse, groups.coarse..groups.kin, groups.kin..groups.all.len()]
 }
 
 /// How much of each group a text holds, in standard deviations from the mean of ordinary stories, each within ±3.
-pub(crate) fn kin(reading: &Reading) -> Vec<f64> {
+pub(crate) fn kin(reading: &Reading) -> Vec<f32> {
     let groups = &*GROUPS;
     let mut counts = vec![0u32; groups.all.len()];
     for word in reading.iter() {
         let found = groups.of.get(word).or_else(|| groups.of.get(lexicon::stem(word).as_ref()));
-        if let Some([fine, coarse]) = found {
-            counts[*fine as usize] += 1;
-            counts[*coarse as usize] += 1;
+        for group in found.into_iter().flatten().filter(|group| **group != NONE) {
+            counts[*group as usize] += 1;
         }
     }
     let n = reading.words.len().max(1) as f64;
     let standardised = |(group, count): (&Group, &u32)| {
-        let share = (100.0 * f64::from(*count) / n).sqrt();
-        ((share - group.mean) / group.deviation).clamp(-3.0, 3.0)
+        let share = if *count == 0 { 0.0 } else { (100.0 * f64::from(*count) / n).sqrt() };
+        ((share - group.mean) / group.deviation).clamp(-3.0, 3.0) as f32
     };
     groups.all.iter().zip(&counts).map(standardised).collect()
 }
 
 /// How much of each fine group a text holds, in the same deviations but counted from none; those it holds none of are left out.
-pub(crate) fn held(kin: &[f64]) -> impl Iterator<Item = (usize, f64)> + '_ {
-    let fine = GROUPS.all.iter().enumerate().zip(kin).skip(GROUPS.coarse);
-    fine.map(|((group, of), z)| (group, z + of.mean / of.deviation)).filter(|(_, value)| *value > 1e-9)
+pub(crate) fn held(kin: &[f32]) -> impl Iterator<Item = (usize, f64)> + '_ {
+    let fine = GROUPS.all.iter().enumerate().zip(kin).take(GROUPS.kin).skip(GROUPS.coarse);
+    fine.map(|((group, of), z)| (group, f64::from(*z) + of.mean / of.deviation)).filter(|(_, value)| *value > 1e-9)
 }
 
 /// A group as a person reads it: `words such as “sea”, “boat” and “river”`.
@@ -91,13 +110,20 @@ pub(crate) fn label(group: usize) -> String {
     format!("words such as {a}, {b} and {c}")
 }
 
-/// The key of a group in `preference_model.json`: `words sea boat river`, or `kin night dark window` for a coarse one.
+/// The key of a group in `preference_model.json`: `words sea boat river`, `kin night dark window` for a coarse one, `company
+/// boat shore sail`.
 pub(crate) fn key(group: usize) -> String {
-    let kind = if group < GROUPS.coarse { "kin" } else { "words" };
+    let kind = match group {
+        _ if group < GROUPS.coarse => "kin",
+        _ if group < GROUPS.kin => "words",
+        _ => "company",
+    };
     format!("{kind} {}", GROUPS.all[group].words.join(" "))
 }
 
 /// The group with this key.
 pub(crate) fn find(wanted: &str) -> Option<usize> {
-    (0..count()).find(|group| key(*group) == wanted)
+    static PLACES: LazyLock<WordMap<String, usize>> =
+        LazyLock::new(|| (0..GROUPS.all.len()).rev().map(|group| (key(group), group)).collect());
+    PLACES.get(wanted).copied()
 }

@@ -16,6 +16,7 @@ mod preference;
 mod quality;
 mod reading;
 mod relevance;
+mod single;
 mod vote;
 
 pub use diversity::{distinct_2, fluency, repetition};

@@ -42,8 +42,8 @@ pub struct Comparison {
 
 /// Standard deviations of the Gaussian priors, in log-odds for a text that stands one deviation out; 0 leaves a group out.
 ///
-/// All groups are there from the first thumb, tight; from 40 thumbs on [`TasteModel::fit`] widens those that the thumbs
-/// speak for.
+/// All groups are tight: what a person likes is found by [`TasteModel::fit`], which gives single terms a scale of their own
+/// as far as the verdicts speak for them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Priors {
     pub bias: f64,
@@ -52,11 +52,11 @@ pub struct Priors {
     /// The finer style features; models older than these have none.
     #[serde(default)]
     pub detail: f64,
-    /// Squares of the style features: a liking for the middle, or for extremes.
+    /// Squares of the style features, in models of older programs.
     pub curve: f64,
     /// Words, each text's vector having length 1.
     pub word: f64,
-    /// Groups of kindred words, for a text that holds one deviation more of one.
+    /// Groups of kindred words, in models of older programs.
     #[serde(default)]
     pub kin: f64,
     /// Weight of a pairwise row against a thumb.
@@ -65,7 +65,7 @@ pub struct Priors {
 
 impl Default for Priors {
     fn default() -> Self {
-        Self { bias: 1.0, style: 0.6, detail: 0.2, curve: 0.1, word: 1.0, kin: 0.1, pair_weight: 0.5 }
+        Self { bias: 1.0, style: 0.05, detail: 0.05, curve: 0.0, word: 0.3, kin: 0.0, pair_weight: 0.5 }
     }
 }
 
@@ -110,8 +110,8 @@ pub struct TasteModel {
     /// The first thumb of the present taste, counted from 0; those before it speak of another and count for little.
     #[serde(default)]
     pub since: u32,
-    /// Whether there are enough thumbs, `auc_low` beats chance and the evidence speaks for a taste; only then may it vote.
-    /// Random thumbs pass in two or three looks of a hundred.
+    /// Whether there are enough thumbs, `auc` beats chance and the evidence speaks for a taste; only then may it vote.
+    /// Random thumbs pass in less than two looks of a hundred.
     pub confident: bool,
     pub priors: Priors,
     /// The bias and the style terms, in the order of `covariance`.
@@ -133,14 +133,16 @@ pub struct Prediction {
     pub sd: f64,
 }
 
-/// Layout of `preference_model.json`: 2 knows details, groups of kindred words and a change of taste.
-const FORMAT: u32 = 2;
+/// Layout of `preference_model.json`: 2 knew details, groups of kindred words and a change of taste; 3 knows single words, words
+/// that keep company and likings for a middle.
+const FORMAT: u32 = 3;
 /// Fewest thumbs, and fewest of either kind, from which a taste can be believed.
 pub const FEWEST_THUMBS: usize = 8;
 pub const FEWEST_OF_EACH: usize = 2;
-/// With fewer thumbs the scales of the priors stay as they are: choosing them would find patterns in luck.
-const FEWEST_TO_CHOOSE: usize = 16;
-/// A taste must make the newest thumbs e times likelier than none.
+/// The newest thumbs that are learned from; more would tell nothing that these do not.
+const MOST_LEARNED: usize = 4000;
+/// Log of how much likelier a taste must make the newest thumbs than none. At 0.5, random thumbs
+/// passed in two looks of 120.
 const ENOUGH_EVIDENCE: f64 = 1.0;
 
 impl TasteModel {
@@ -157,18 +159,25 @@ impl TasteModel {
         Self::fitted(data, options, priors, false)
     }
 
-    fn fitted(data: &TasteData, options: &TasteTraining, priors: &Priors, choose: bool) -> Self {
+    fn fitted(all: &TasteData, options: &TasteTraining, priors: &Priors, choose: bool) -> Self {
+        let skipped = all.thumbs.len().saturating_sub(MOST_LEARNED);
+        let newest;
+        let data = if skipped == 0 {
+            all
+        } else {
+            newest = TasteData { thumbs: all.thumbs[skipped..].to_vec(), comparisons: all.comparisons.clone() };
+            &newest
+        };
         let mut design = Design::new(data, options.max_vocab as usize, priors);
-        let weighed = evidence::weigh(data, &design, priors, choose && data.thumbs.len() >= FEWEST_TO_CHOOSE);
-        let priors = &weighed.priors;
+        let steps = options.epochs.clamp(1, 25) as usize * 4;
+        let weighed = evidence::weigh(data, &design, priors, choose);
+        let liked = all.thumbs.iter().filter(|thumb| thumb.liked).count();
+        let disliked = all.thumbs.len() - liked;
+        let enough = all.thumbs.len() >= FEWEST_THUMBS && liked.min(disliked) >= FEWEST_OF_EACH;
+        let validated = if enough { validate::cross_validate(data, &design, priors, weighed.since, steps) } else { None };
         design.settle(priors, &weighed.chosen, weighed.since);
         let design = &design;
-        let steps = options.epochs.clamp(1, 25) as usize * 4;
         let fit = solve::fit(design, |_| true, steps, None);
-        let liked = data.thumbs.iter().filter(|thumb| thumb.liked).count();
-        let disliked = data.thumbs.len() - liked;
-        let enough = data.thumbs.len() >= FEWEST_THUMBS && liked.min(disliked) >= FEWEST_OF_EACH;
-        let validated = if enough { validate::cross_validate(data, design, steps, &fit.theta) } else { None };
         let (sd, covariance) = fit.dense_posterior();
         let style = design.terms.iter().zip(&fit.theta).zip(&sd).map(|((name, weight), sd)| Weight {
             name: name.name(),
@@ -182,7 +191,7 @@ impl TasteModel {
             format: FORMAT,
             version: 1,
             counts: Counts {
-                thumbs: data.thumbs.len() as u32,
+                thumbs: all.thumbs.len() as u32,
                 liked: liked as u32,
                 disliked: disliked as u32,
                 comparisons: data.comparisons.len() as u32,
@@ -191,8 +200,8 @@ impl TasteModel {
             auc: validated.map(|found| rounded(found.auc)),
             auc_low: validated.map(|found| rounded(found.low)),
             evidence: rounded(weighed.evidence),
-            since: weighed.since as u32,
-            confident: validated.is_some_and(|found| found.low > 0.5 && (weighed.evidence > ENOUGH_EVIDENCE || found.beyond_luck)),
+            since: if weighed.since == 0 { 0 } else { (skipped + weighed.since) as u32 },
+            confident: validated.is_some_and(|found| found.beyond_chance && (weighed.evidence > ENOUGH_EVIDENCE || found.beyond_luck)),
             priors: *priors,
             style,
             words: words.collect(),

@@ -1,13 +1,15 @@
 //! What was learned, in plain words.
 
-use super::term::Term;
+use super::term::{PLACES, Term};
 use super::{FEWEST_OF_EACH, FEWEST_THUMBS, TasteModel, Weight};
 use crate::features::{STYLE_FEATURES, StyleFeature};
-use crate::kin;
+use crate::{kin, single};
 use domain::{TasteCard, TasteSummary};
 
 /// A weight this many posterior deviations from zero is worth saying.
-const SURE: f64 = 1.6;
+const SURE: f64 = 1.1;
+/// Most that is said on either side.
+const MOST_SAID: usize = 6;
 /// Under this many it is not known which way it goes.
 const UNSURE: f64 = 0.8;
 
@@ -19,11 +21,15 @@ impl TasteModel {
         let mut unsure = Vec::new();
         if self.confident {
             let mut terms: Vec<(&Weight, Term)> = self.style.iter().filter_map(|term| Some((term, Term::named(&term.name)?))).collect();
-            terms.retain(|(_, term)| *term != Term::Bias);
+            // That a middle is not liked says little; what is liked instead is said by other terms.
+            terms.retain(|(weight, term)| *term != Term::Bias && (weight.weight > 0.0 || !matches!(term, Term::Near(..))));
             terms.sort_by(|a, b| certainty(b.0).total_cmp(&certainty(a.0)));
             for (weight, term) in terms.iter().filter(|(weight, _)| certainty(weight) >= SURE) {
                 let (liked, said) = in_words(*term, weight.weight > 0.0);
-                if liked { likes.push(said) } else { dislikes.push(said) }
+                let side = if liked { &mut likes } else { &mut dislikes };
+                if side.len() < MOST_SAID && !side.contains(&said) {
+                    side.push(said);
+                }
             }
             let terms: Vec<(&Weight, &StyleFeature)> =
                 terms.into_iter().filter_map(|(weight, term)| Some((weight, plain_feature(term)?))).collect();
@@ -117,8 +123,28 @@ fn in_words(term: Term, more: bool) -> (bool, String) {
         (Term::Square(at), false) => (true, format!("neither much nor little of {}", named(at))),
         (Term::Product(a, b), true) => (true, format!("{} together with {}, or neither", named(a), named(b))),
         (Term::Product(a, b), false) => (true, format!("{} or {}, but not both", named(a), named(b))),
+        (Term::Near(at, place), _) => (more, near(at, PLACES[place].0)),
         (Term::Kin(group), _) => (more, kin::label(group)),
+        (Term::Single(word), _) => (more, single::label(word)),
         (Term::Bias, _) => (more, "everything".to_owned()),
+    }
+}
+
+/// A liking for a middle: `some dialogue, not much`.
+fn near(at: usize, place: f64) -> String {
+    let feature = &STYLE_FEATURES[at];
+    let more = feature.more;
+    match (feature.less, place) {
+        (Some(less), _) if place < -1.0 => less.to_owned(),
+        (Some(less), _) if place < -0.3 => format!("rather {less}"),
+        (Some(less), _) if place < 0.3 => format!("neither {more} nor {less}"),
+        (Some(_), _) if place < 1.0 => format!("rather {more}"),
+        (Some(_), _) => more.to_owned(),
+        (None, _) if place < -1.0 => format!("little of {more}"),
+        (None, _) if place < -0.3 => format!("some {more}, not much"),
+        (None, _) if place < 0.3 => format!("a middling amount of {more}"),
+        (None, _) if place < 1.0 => format!("a fair amount of {more}, not too much"),
+        (None, _) => format!("much {more}"),
     }
 }
 

@@ -3,17 +3,15 @@
 use super::solve::dot;
 use super::term::{Measures, Term};
 use super::{Priors, TasteData};
-use crate::kin;
 use crate::lexicon::{STOP, WordMap, lists, rarity, stem};
 use crate::reading::Reading;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Rows `label ~ dense · θ[..dense] + sparse · θ[dense..]`.
 pub(super) struct Design {
     pub terms: Vec<Term>,
     pub vocabulary: Vec<String>,
-    /// How many of the vocabulary are stems; the rest are groups of kindred words.
-    pub stems: usize,
     /// Number of dense columns: the bias and the style terms.
     pub dense: usize,
     pub rows: Vec<Row>,
@@ -25,12 +23,13 @@ pub(super) struct Design {
 }
 
 pub(super) struct Item {
-    pub measures: Measures,
+    pub measures: Arc<Measures>,
     pub dense: Vec<f64>,
     pub words: Vec<(u32, f64)>,
 }
 
 /// A thumb (one item) or a Bradley–Terry pair (two: `item` over `other`).
+#[derive(Clone, Copy)]
 pub(super) struct Row {
     pub item: usize,
     pub other: Option<usize>,
@@ -97,32 +96,22 @@ impl Matrix {
 impl Design {
     pub fn new(data: &TasteData, max_vocabulary: usize, priors: &Priors) -> Self {
         let mut interner = Interner::default();
-        let mut items = Vec::with_capacity(data.thumbs.len() + 2 * data.comparisons.len());
+        let mut items: Vec<Item> = Vec::with_capacity(data.thumbs.len() + 2 * data.comparisons.len());
         let comparisons = data.comparisons.iter().flat_map(|one| [&one.better, &one.worse]);
         let terms = Term::usual(priors);
-        for text in data.thumbs.iter().map(|thumb| &thumb.text).chain(comparisons) {
-            let reading = Reading::new(text);
-            let measures = Measures::new(&reading);
+        let texts: Vec<&String> = data.thumbs.iter().map(|thumb| &thumb.text).chain(comparisons).collect();
+        for (reading, measures) in read(&texts) {
             let dense = terms.iter().map(|term| term.value(&measures)).collect();
-            items.push(Item { measures, dense, words: interner.vector(&reading) });
+            items.push(Item { measures: Arc::new(measures), dense, words: interner.vector(&reading) });
         }
-        let mut vocabulary = if priors.word > 0.0 { interner.keep(max_vocabulary, &mut items) } else { Vec::new() };
+        let vocabulary = if priors.word > 0.0 { interner.keep(max_vocabulary, &mut items) } else { Vec::new() };
         if priors.word <= 0.0 {
             items.iter_mut().for_each(|item| item.words.clear());
-        }
-        // Groups of kindred words follow the single words.
-        let stems = vocabulary.len();
-        if priors.kin > 0.0 {
-            vocabulary.extend(kin::fine().map(kin::key));
-            let first = kin::fine().start;
-            for item in &mut items {
-                item.words.extend(kin::held(&item.measures.kin).map(|(group, value)| ((stems + group - first) as u32, value)));
-            }
         }
         let dense = terms.len();
         let rows = rows(data, priors);
         let matrix = Matrix::new(&rows, &items, dense);
-        let mut design = Self { terms, stems, vocabulary, dense, rows, matrix, items, precision: Vec::new() };
+        let mut design = Self { terms, vocabulary, dense, rows, matrix, items, precision: Vec::new() };
         design.set_scales(priors, &[]);
         design
     }
@@ -138,12 +127,25 @@ impl Design {
             self.dense = self.terms.len();
             self.matrix = Matrix::new(&self.rows, &self.items, self.dense);
         }
-        // Comparisons carry no place in time among the thumbs; they keep their weight.
-        let thumbs = |row: &Row| row.item.max(row.other.unwrap_or(0));
-        for row in self.rows.iter_mut().filter(|row| thumbs(row) < since) {
-            row.weight *= BEFORE_A_CHANGE;
-        }
+        forget(&mut self.rows, since);
         self.set_scales(priors, chosen);
+    }
+
+    /// The rows whose texts are all `used`, under the bias and the chosen terms alone.
+    pub fn only(&self, priors: &Priors, chosen: &[(Term, f64)], since: usize, used: impl Fn(usize) -> bool) -> Self {
+        let terms: Vec<Term> = std::iter::once(Term::Bias).chain(chosen.iter().map(|(term, _)| *term)).collect();
+        let measured = |(at, item): (usize, &Item)| {
+            let dense = if used(at) { terms.iter().map(|term| term.value(&item.measures)).collect() } else { Vec::new() };
+            Item { measures: item.measures.clone(), dense, words: Vec::new() }
+        };
+        let items: Vec<Item> = self.items.iter().enumerate().map(measured).collect();
+        let mut rows: Vec<Row> = self.rows.iter().filter(|row| used(row.item) && row.other.is_none_or(&used)).copied().collect();
+        forget(&mut rows, since);
+        let dense = terms.len();
+        let matrix = Matrix::new(&rows, &items, dense);
+        let mut design = Self { terms, vocabulary: Vec::new(), dense, rows, matrix, items, precision: Vec::new() };
+        design.set_scales(priors, chosen);
+        design
     }
 
     /// Sets the scales of the groups, and of the terms that have one of their own.
@@ -151,12 +153,37 @@ impl Design {
         let precision = |sd: f64| 1.0 / (sd * sd).max(1e-12);
         let own = |term: &Term| chosen.iter().find(|(known, _)| known == term).map_or(term.scale(priors), |(_, sd)| *sd);
         self.precision = self.terms.iter().map(|term| precision(own(term))).collect();
-        self.precision.resize(self.dense + self.stems, precision(priors.word));
-        self.precision.resize(self.dense + self.vocabulary.len(), precision(priors.kin));
+        self.precision.resize(self.dense + self.vocabulary.len(), precision(priors.word));
     }
 
     pub fn parameters(&self) -> usize {
         self.precision.len()
+    }
+}
+
+/// Texts that are read on one thread; more are shared among all cores.
+const READ_ALONE: usize = 64;
+
+fn read(texts: &[&String]) -> Vec<(Reading, Measures)> {
+    let one = |text: &&String| {
+        let reading = Reading::new(text);
+        let measures = Measures::new(&reading);
+        (reading, measures)
+    };
+    let cores = if texts.len() <= READ_ALONE { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+    let share = texts.len().div_ceil(cores).max(1);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = texts.chunks(share).map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>())).collect();
+        let read: Vec<Vec<_>> = parts.into_iter().filter_map(|part| part.join().ok()).collect();
+        read.into_iter().flatten().collect()
+    })
+}
+
+/// Lets thumbs from before a change of taste count for little. Comparisons carry no place in time among the thumbs; they
+/// keep their weight.
+fn forget(rows: &mut [Row], since: usize) {
+    for row in rows.iter_mut().filter(|row| row.item.max(row.other.unwrap_or(0)) < since) {
+        row.weight *= BEFORE_A_CHANGE;
     }
 }
 

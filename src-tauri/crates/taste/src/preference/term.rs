@@ -2,8 +2,8 @@
 
 use super::Priors;
 use crate::features::{self, DETAILS, STYLE, STYLE_FEATURES};
-use crate::kin;
 use crate::reading::Reading;
+use crate::{kin, single};
 
 /// A dense term of the regression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,19 +14,30 @@ pub(super) enum Term {
     Square(usize),
     /// A liking for two together.
     Product(usize, usize),
-    /// A group of kindred words.
+    /// A liking for texts near one of [`PLACES`].
+    Near(usize, usize),
+    /// A group of kindred words, or of words that keep company.
     Kin(usize),
+    /// One word.
+    Single(usize),
 }
+
+/// Where the middle of a liking may lie, in standard deviations, and the mean distance from there over ordinary stories
+/// (of a standard normal variable: 2φ(p) + p (2Φ(p) − 1)).
+pub(super) const PLACES: [(f64, f64); 5] = [(-1.2, 1.3125), (-0.6, 0.9374), (0.0, 0.7979), (0.6, 0.9374), (1.2, 1.3125)];
+/// About the deviation of that distance.
+const SPREAD: f64 = 0.6;
 
 /// What is measured of a text, from which every term is worked out.
 pub(super) struct Measures {
     pub style: [f64; STYLE],
-    pub kin: Vec<f64>,
+    pub kin: Vec<f32>,
+    pub single: Vec<f32>,
 }
 
 impl Measures {
     pub fn new(reading: &Reading) -> Self {
-        Self { style: features::standardised(features::raw(reading)), kin: kin::kin(reading) }
+        Self { style: features::standardised(features::raw(reading)), kin: kin::kin(reading), single: single::single(reading) }
     }
 }
 
@@ -51,11 +62,11 @@ impl Term {
             Self::Feature(at) if at < STYLE - DETAILS => priors.style,
             Self::Feature(_) => priors.detail,
             Self::Square(_) => priors.curve,
-            Self::Product(..) | Self::Kin(_) => 0.0,
+            Self::Product(..) | Self::Near(..) | Self::Kin(_) | Self::Single(_) => 0.0,
         }
     }
 
-    /// Its key in `preference_model.json`: "bias", a style feature, "x²", "x × y", "words a b c".
+    /// Its key in `preference_model.json`: "bias", a style feature, "x²", "x × y", "x near 0.6", "words a b c", "says a".
     pub fn name(self) -> String {
         let feature = |at: usize| STYLE_FEATURES[at].name;
         match self {
@@ -63,7 +74,9 @@ impl Term {
             Self::Feature(at) => feature(at).to_owned(),
             Self::Square(at) => format!("{}²", feature(at)),
             Self::Product(a, b) => format!("{} × {}", feature(a), feature(b)),
+            Self::Near(at, place) => format!("{} near {}", feature(at), PLACES[place].0),
             Self::Kin(group) => kin::key(group),
+            Self::Single(word) => single::key(word),
         }
     }
 
@@ -79,7 +92,12 @@ impl Term {
         if let Some((a, b)) = name.split_once(" × ") {
             return Some(Self::Product(feature(a)?, feature(b)?));
         }
-        feature(name).map(Self::Feature).or_else(|| kin::find(name).map(Self::Kin))
+        if let Some((base, place)) = name.split_once(" near ") {
+            let place: f64 = place.parse().ok()?;
+            let place = PLACES.iter().position(|(known, _)| *known == place)?;
+            return Some(Self::Near(feature(base)?, place));
+        }
+        feature(name).map(Self::Feature).or_else(|| single::find(name).map(Self::Single)).or_else(|| kin::find(name).map(Self::Kin))
     }
 
     /// About zero on average and one deviation wide over ordinary stories, never far out: one outlier must not outshout the rest.
@@ -90,7 +108,9 @@ impl Term {
             Self::Feature(at) => style[at],
             Self::Square(at) => ((style[at] * style[at] - 1.0) / std::f64::consts::SQRT_2).min(3.0),
             Self::Product(a, b) => (style[a] * style[b]).clamp(-3.0, 3.0),
-            Self::Kin(group) => measures.kin[group],
+            Self::Near(at, place) => (PLACES[place].1 - (style[at] - PLACES[place].0).abs()) / SPREAD,
+            Self::Kin(group) => f64::from(measures.kin[group]),
+            Self::Single(word) => f64::from(measures.single[word]),
         }
     }
 }

