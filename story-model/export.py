@@ -6,6 +6,7 @@ Needs: torch, safetensors; gguf 0.19 for --gguf. `python3 ../assets/models/story
 
 import argparse
 import json
+import os
 import shutil
 
 import numpy as np
@@ -23,6 +24,7 @@ def write_safetensors(source, out):
     weights = {n: t.to(torch.float16) for n, t in load_file(f"{source}/model.safetensors").items()}
     assert all(t.isfinite().all() for t in weights.values()), "a weight is too large for f16"
     save_file(weights, f"{out}/model.safetensors", metadata={"format": "pt"})
+    os.chmod(f"{out}/model.safetensors", 0o644)
     config = json.load(open(f"{source}/config.json"))
     config["dtype"] = "float16"
     json.dump(config, open(f"{out}/config.json", "w"), indent=2)

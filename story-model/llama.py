@@ -94,13 +94,14 @@ class Llama(nn.Module):
 
 
 class NextTokenLoss(torch.autograd.Function):
-    """Mean cross-entropy of `hidden @ embedding.T`, in chunks: each chunk's logits live only until its gradient is added."""
+    """Weighted mean cross-entropy of `hidden @ embedding.T`, in chunks: each chunk's logits live only until its gradient is added."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, target, chunk):
+    def forward(ctx, hidden, weight, target, importance, chunk):
         kept = target >= 0
         rows = kept.nonzero().squeeze(1)
         h, t = hidden[rows].to(torch.bfloat16), target[rows]
+        share = importance[rows, None] / importance[rows].sum()
         w = weight.to(torch.bfloat16)
         total, dh, dw = hidden.new_zeros((), dtype=torch.float32), torch.empty_like(h), torch.zeros_like(weight)
         for i in range(0, len(t), chunk):
@@ -110,25 +111,26 @@ class NextTokenLoss(torch.autograd.Function):
             logits.sub_(logits.amax(1, keepdim=True))
             picked = logits.gather(1, tc[:, None])
             norm = logits.exp_().sum(1, keepdim=True)
-            total += (norm.log() - picked).sum()
+            total += (share[i:i + chunk] * (norm.log() - picked)).sum()
             if ctx.needs_input_grad[0]:
                 g = logits.div_(norm)
                 g.scatter_add_(1, tc[:, None], g.new_full((len(tc), 1), -1.0))
-                g = g.to(torch.bfloat16)
+                g = g.mul_(share[i:i + chunk]).to(torch.bfloat16)
                 dh[i:i + chunk] = g @ w
                 dw += (g.T @ hc).float()
-        n = max(len(t), 1)
         if ctx.needs_input_grad[0]:
             full = torch.zeros_like(hidden)
-            full[rows] = (dh.float() / n).to(hidden.dtype)
-            ctx.save_for_backward(full, dw / n)
-        return total / n
+            full[rows] = dh.to(hidden.dtype)
+            ctx.save_for_backward(full, dw)
+        return total
 
     @staticmethod
     def backward(ctx, grad):
         dh, dw = ctx.saved_tensors
-        return dh * grad, dw * grad, None, None
+        return dh * grad, dw * grad, None, None, None
 
 
-def next_token_loss(hidden, weight, target, chunk=256):
-    return NextTokenLoss.apply(hidden, weight, target, chunk)
+def next_token_loss(hidden, weight, target, importance=None, chunk=256):
+    """`target` below zero is not learned; `importance` weighs the others, evenly when left out."""
+    importance = torch.ones(target.shape, device=target.device) if importance is None else importance
+    return NextTokenLoss.apply(hidden, weight, target, importance, chunk)

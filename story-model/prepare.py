@@ -142,11 +142,13 @@ class Mix:
 
     def write_heldout(self):
         ids = [self.tokenizer.encode(document(r["story"], r["genres"], r["style"], r["prompt"]), add_special_tokens=False).ids for r in self.held]
-        self.save_rows("heldout", pack(ids, self.args.seq + 1))
+        # One document a row, as the model is used: packed rows make a model that never saw any look far worse than it is.
+        self.save_rows("heldout", ids)
 
     def save_rows(self, name, rows):
-        out = np.full((len(rows), self.args.seq + 1), self.tokenizer.token_to_id("<|pad|>"), dtype=np.uint16)
+        out = np.full((len(rows), min(max(map(len, rows)), self.args.seq + 1)), self.tokenizer.token_to_id("<|pad|>"), dtype=np.uint16)
         for i, row in enumerate(rows):
+            row = row[: out.shape[1]]
             out[i, : len(row)] = row
         np.save(f"{self.args.out}/{name}.npy", out)
 
@@ -158,7 +160,7 @@ class Mix:
         documents = [d for p in parts.values() for d in p]
         self.rng.shuffle(documents)
         ids = [e.ids for i in range(0, len(documents), 4096) for e in self.tokenizer.encode_batch(documents[i:i + 4096], add_special_tokens=False)]
-        rows = pack(ids, self.args.seq + 1)
+        rows = pack(ids, self.args.seq + 1) if self.args.packed else [d[: self.args.seq + 1] for d in ids]
         self.rng.shuffle(rows)
         self.save_rows(name, rows)
         tokens = sum(map(len, ids))
@@ -190,7 +192,8 @@ def main():
     parser.add_argument("--stories", required=True)
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--seq", type=int, default=512)
+    parser.add_argument("--seq", type=int, default=264, help="tokens a row learns from")
+    parser.add_argument("--packed", action="store_true", help="several documents a row: quicker, for a training from scratch with --seq 512")
     parser.add_argument("--window", type=int, default=780, help="characters a passage is cut to, at paragraph ends")
     parser.add_argument("--plainest", type=float, default=0.5, help="which part of the plain passages, the plainest first")
     parser.add_argument("--main", default="2,2,0.25", help="passes over stories, simple, plain")

@@ -36,6 +36,7 @@ p.add_argument("--max-tokens", type=float, default=1e9, help="in millions")
 p.add_argument("--threads", type=int, default=2)
 p.add_argument("--seed", type=int, default=1)
 p.add_argument("--compile", action="store_true")
+p.add_argument("--copy-weight", type=float, default=1.0, help="weight of a prompt word's first use in its story")
 p.add_argument("--anneal-only", action="store_true", help="start on anneal.npy")
 a = p.parse_args()
 
@@ -74,7 +75,8 @@ for o in optimizers:
         g["rate"] = a.muon_lr if isinstance(o, torch.optim.Muon) else a.lr
 
 forward = torch.compile(model.hidden, dynamic=False) if a.compile else model.hidden
-special = {t["content"]: t["id"] for t in json.load(open(f"{source}/tokenizer.json"))["added_tokens"]}
+tokenizer = json.load(open(f"{source}/tokenizer.json"))
+special = {t["content"]: t["id"] for t in tokenizer["added_tokens"]}
 
 
 def targets_of(rows):
@@ -85,15 +87,51 @@ def targets_of(rows):
     return torch.where(header, -100, rows)[:, 1:]
 
 
+# Each token's number without case and leading space, so that "Fox" in a prompt is " fox" in its story; -1 for what is no content
+# word: special tokens, the most frequent tokens and what has no two letters.
+folded, by_text = torch.full((config["vocab_size"],), -1), {}
+for text, number in tokenizer["model"]["vocab"].items():
+    bare = text.removeprefix("Ġ").lower()
+    if number not in special.values() and len(bare) > 1 and bare.isalpha():
+        folded[number] = by_text.setdefault(bare, number)
+
+
+def forget_frequent(rows, count=300):
+    seen = folded[rows[:2000].long().flatten()]
+    frequent = torch.bincount(seen[seen >= 0], minlength=config["vocab_size"]).topk(count).indices
+    folded[torch.isin(folded, frequent)] = -1
+
+
+def importance_of(rows):
+    """Weights of next tokens: the first use of a prompt's word in its story counts --copy-weight times. What a reader notices first is
+    whether the story is about what was asked for, and among two hundred tokens those few would hardly be learned."""
+    out = torch.ones(rows.shape)
+    words = folded[rows].tolist()
+    for i, row in enumerate(rows.tolist()):
+        wanted, in_prompt = set(), False
+        for j, token in enumerate(row):
+            if token == special["<|prompt|>"]:
+                wanted, in_prompt = set(), True
+            elif token == special["<|story|>"]:
+                in_prompt = False
+            elif in_prompt:
+                wanted.add(words[i][j])
+            elif words[i][j] >= 0 and words[i][j] in wanted:
+                wanted.discard(words[i][j])
+                out[i, j] = a.copy_weight
+    return out[:, 1:]
+
+
 def load(name):
     return torch.from_numpy(np.load(f"{a.data}/{name}.npy").astype(np.int32))
 
 
-def batch_loss(rows, compiled=True):
+def batch_loss(rows, compiled=True, weighted=False):
+    importance = importance_of(rows.long()).flatten().to(device) if weighted and a.copy_weight != 1 else None
     rows = rows.long().to(device, non_blocking=True)
     with torch.autocast(device, dtype=torch.bfloat16):
         h = (forward if compiled else model.hidden)(rows[:, :-1])
-    return next_token_loss(h.flatten(0, 1), model.embed.weight, targets_of(rows).flatten())
+    return next_token_loss(h.flatten(0, 1), model.embed.weight, targets_of(rows).flatten(), importance)
 
 
 @torch.no_grad()
@@ -123,6 +161,8 @@ def decay_tokens():
 
 
 data, name = load("anneal" if a.anneal_only else "main"), "main"
+if a.copy_weight != 1:
+    forget_frequent(data)
 if not rank:
     print(f"{sum(q.numel() for q in model.parameters()) / 1e6:.2f} M parameters, {data.shape}, {a.optimizer}, heldout {heldout():.4f}", flush=True)
 start = last_log = last_save = time.time()
@@ -154,7 +194,7 @@ while tokens < a.max_tokens * 1e6:
         for g in o.param_groups:
             g["lr"] = g["rate"] * scale
         o.zero_grad(set_to_none=True)
-    loss = batch_loss(rows)
+    loss = batch_loss(rows, weighted=True)
     loss.backward()
     if world > 1:
         flat = torch.cat([q.grad.flatten() for q in model.parameters()])
