@@ -13,6 +13,7 @@ import type {
 	Job,
 	Metric,
 	Run,
+	Search,
 	SettingDescription,
 	Settings,
 	Status,
@@ -20,6 +21,8 @@ import type {
 	TasteSummary,
 	TrainingPlan,
 	TrainingStats,
+	Trial,
+	TrialState,
 	Verdict,
 	WriteResult,
 } from "../src/api/bindings";
@@ -88,6 +91,8 @@ export const status: Status = {
 
 export const settings: Settings = {
 	theme: "system",
+	trainingSearch: false,
+	trainingSearchMinutes: 10,
 	loraRank: 16,
 	loraAlpha: 32,
 	loraLearningRate: 0.001,
@@ -166,7 +171,16 @@ export const tasteCard: TasteCard = {
 };
 
 export const hyperparameters: Hyperparameters = {
-	virtual_tokens: 16, rank: 16, alpha: 32,
+	virtual_tokens: 16,
+	rank: 16,
+	alpha: 32,
+	dropout: 0,
+	target_modules: [],
+	layers: 0,
+	quantization: "fp32",
+	beta: 0.1,
+	warmup_steps: 10,
+	schedule: "cosine",
 	learning_rate: 0.02,
 	epochs: 8,
 	steps: 200,
@@ -194,6 +208,7 @@ export const plan: TrainingPlan = {
 	blocked_by: null,
 	sentence: "A soft prompt for the built-in base, from 21 texts that you liked or edited.",
 	dataset: null,
+	search: null,
 	openings: ["“Don't touch it,” said the librarian.", "The lighthouse had not been lit for nine years.", "Marta counted the coins again."],
 };
 
@@ -218,6 +233,7 @@ export function makeRun(change: Partial<Run> = {}): Run {
 		recipe: "soft_prompt",
 		base: "story",
 		hyperparameters,
+		search: null,
 		phase: "evaluate",
 		step: 200,
 		samples: 21,
@@ -446,5 +462,34 @@ export function makeAutoResult(session: AutoTrain): AutoTrainResult {
 		ready_for_finetuning: false,
 		failure_reasons,
 		quality_histogram,
+	};
+}
+
+/** A search of which the first rung is done and the second has begun. */
+export function makeSearch(change: Partial<Search> = {}): Search {
+	const trial = (number: number, numbers: Partial<Hyperparameters>, state: TrialState, ...losses: (number | null)[]): Trial => ({
+		number,
+		recipe: number % 2 ? "lora" : "soft_prompt",
+		hyperparameters: { ...hyperparameters, ...numbers },
+		state,
+		rungs: losses.map((heldout_loss, at) => ({ steps: at ? 40 : 13, heldout_loss, seconds: 4 })),
+		problem: losses.includes(null) ? "The loss became NaN." : null,
+	});
+	return {
+		run_id: "run_1",
+		plan: { budget_seconds: 600, axes: ["recipe", "rank", "learning_rate"] },
+		rungs: [13, 40],
+		trials: [
+			trial(0, {}, "climbing", 3.25, 3.11),
+			trial(1, { rank: 32, learning_rate: 0.002, dropout: 0.05 }, "running", 3.02),
+			trial(2, { virtual_tokens: 4 }, "dropped", 3.3),
+			trial(3, { rank: 4, target_modules: ["q_proj", "v_proj"] }, "dropped", 3.21),
+			trial(4, { learning_rate: 1 }, "failed", null),
+			trial(5, { rank: 8 }, "climbing", 3.08, 2.99),
+			trial(6, { virtual_tokens: 64 }, "dropped", 3.4),
+		],
+		seconds: 47,
+		found: null,
+		...change,
 	};
 }

@@ -1,4 +1,4 @@
-import { cleanup, render, screen, waitFor } from "@testing-library/svelte";
+import { cleanup, render, screen, waitFor, within } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Failure } from "../src/api/errors";
@@ -8,7 +8,7 @@ import { route } from "../src/stores/route.svelte";
 import { work } from "../src/stores/work.svelte";
 import Activity from "../src/views/Activity/Activity.svelte";
 import Teach from "../src/views/Teach/Teach.svelte";
-import { AT, makeAdapter, makeJob, makeMetrics, makeRun, plan, tasteCard } from "./fixtures";
+import { AT, makeAdapter, makeJob, makeMetrics, makeRun, makeSearch, plan, tasteCard } from "./fixtures";
 import { ScriptedTransport } from "./scripted";
 
 // jsdom has no canvas: the chart's own arithmetic is tested in series.test.ts, its drawing in the end-to-end tests.
@@ -199,4 +199,52 @@ test("the queue says what runs, how far, and why something failed", async () => 
 	expect(screen.getByText("The disk is full.")).toBeInTheDocument();
 	await user.click(button("Pause"));
 	expect(await screen.findByRole("heading", { name: "Can go on" })).toBeInTheDocument();
+});
+
+test("a search is shown while it runs: the default first, then the best, with what was dropped", async () => {
+	const searching = makeRun({ status: "running", phase: "search", step: 0, verdict: null, search: makeSearch().plan });
+	await open({ runs: () => [searching], jobs: () => [makeJob({ state: "running" })], run_search: () => makeSearch() });
+	const table = await screen.findByRole("table", { name: "" });
+	const heads = () => within(table).getAllByRole("rowheader").map((cell) => cell.textContent.replace(/\s+/g, " ").trim());
+	expect(heads().slice(0, 3)).toEqual(["Soft prompt default · 16 vectors", "LoRA rank 8, all modules", "LoRA rank 32, all modules · Dropout 0.05"]);
+	expect(screen.getByText("7 of 7 tried · 47 s of 10 min 0 s")).toBeInTheDocument();
+	expect(heads()).toHaveLength(6);
+	await user.click(button("Show 1 more"));
+	expect(heads()).toHaveLength(7);
+	expect(within(table).getByRole("cell", { name: "failed" })).toHaveAttribute("title", "The loss became NaN.");
+	expect(within(table).getByText("2.990")).toBeInTheDocument();
+	const found = { winner: 5, default_loss: 3.11, best_loss: 2.99, out_of_time: false, reason: "Of 6 other settings the best is a LoRA of rank 8." };
+	transport.announce({ change: "search_changed", data: { search: makeSearch({ found }) } });
+	expect(await screen.findByText(found.reason)).toBeInTheDocument();
+});
+
+test("a training without a search says that none was asked for", async () => {
+	await open({ runs: () => [makeRun()] });
+	expect(await screen.findByText("2 No search asked for")).toBeInTheDocument();
+});
+
+test("what only some need is under Advanced; a fault in it opens it; a search is one switch", async () => {
+	const planned: unknown[] = [];
+	await open({
+		plan_training: (request) => {
+			planned.push(request);
+			if (request.hyperparameters?.dropout === 5) throw new Failure({ code: "invalid_input", message: "A figure.", detail: [{ field: "hyperparameters.dropout", message: "dropout is 5; it must be 0 to 0.9." }] });
+			return { ...plan, recipe: request.recipe, search: request.search?.minutes ? { budget_seconds: 60 * request.search.minutes, axes: ["rank"] } : null };
+		},
+	});
+	await user.click(await screen.findByRole("button", { name: "Change" }));
+	await user.click(button("LoRA"));
+	const section = screen.getByText("Advanced").closest("details");
+	expect(section).not.toHaveAttribute("open");
+	await user.click(screen.getByText("Advanced"));
+	for (const name of ["k", "o", "gate", "up", "down"]) await user.click(button(name));
+	await user.click(button("4 bits"));
+	await user.click(button("evenly"));
+	await waitFor(() => expect(planned.at(-1)).toMatchObject({ recipe: "lora", hyperparameters: { target_modules: ["q_proj", "v_proj"], quantization: "int4", schedule: "linear" } }));
+	await user.click(screen.getByRole("switch", { name: "Search for better settings first" }));
+	await waitFor(() => expect(planned.at(-1)).toMatchObject({ search: { minutes: 10 } }));
+	expect(await screen.findByText(/a search of up to 10 min/)).toBeInTheDocument();
+	await user.type(screen.getByRole("textbox", { name: /Dropout/ }), "5");
+	expect(await screen.findByText(/must be 0 to 0.9/)).toBeInTheDocument();
+	expect(button("Train")).toBeDisabled();
 });

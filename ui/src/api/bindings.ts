@@ -229,6 +229,15 @@ export type BaseOrigin = "built_in" |
 /**  From a file or folder of this machine. */
 "import";
 
+/**  How the frozen base is held while something beside it is trained. */
+export type BasePrecision = "fp32" | 
+/**  Accepted for scripts that say so, and held as fp32: on a processor without a GPU halves save no time. */
+"fp16" | 
+/**  A quarter of the memory (QLoRA, arXiv 2305.14314). */
+"int8" | 
+/**  An eighth of the memory, a little coarser. */
+"int4";
+
 export type BaseRemoval = {
 	base_id: BaseId,
 	/**  Also when adapters were trained on it; they stay, and work again when the base is back. */
@@ -375,6 +384,10 @@ export type Change = { change: "generation_stored"; data: {
 } } | { change: "run_checkpoint"; data: {
 	run_id: RunId,
 	step: number,
+} } | 
+/**  The search of a run, after every trial; it can be reloaded from its own call and is not in the change log. */
+{ change: "search_changed"; data: {
+	search: Search,
 } } | { change: "adapter_changed"; data: {
 	adapter: Adapter,
 } } | { change: "adapter_removed"; data: {
@@ -619,6 +632,13 @@ export type FinishReason =
 /**  The length limit or the context was reached. */
 "length" | "cancelled";
 
+/**  The last figures of a training. */
+export type FinishedMetrics = {
+	loss: number,
+	heldout_loss: number | null,
+	steps: number,
+};
+
 export type FormatCount = {
 	/**  The fields by which the format is known. */
 	format: string,
@@ -687,11 +707,27 @@ export type HyperparameterChoice = {
 	rank?: number | null,
 	/**  Of LoRA and DoRA: the change is scaled by alpha / rank. */
 	alpha?: number | null,
+	/**  Of LoRA and DoRA: the share of their input that is left out of each step. */
+	dropout?: number | null,
+	/**  Of LoRA and DoRA: names as PEFT has them, such as `q_proj`; `all-linear` is all of them. */
+	target_modules?: string[] | null,
+	/**  Of LoRA and DoRA: only the last so many layers, those nearest to the words. */
+	layers?: number | null,
+	/**  Of LoRA and DoRA: scales by alpha / √rank instead (rsLoRA, arXiv 2312.03732). */
+	rank_stabilised?: boolean | null,
+	quantization?: BasePrecision | null,
+	/**  Of DPO, KTO and ORPO: how dear it is to leave the base; with ORPO, how much the odds count. */
+	beta?: number | null,
 	learning_rate?: number | null,
+	/**  Steps until the learning rate has risen to its peak. */
+	warmup_steps?: number | null,
+	schedule?: Schedule | null,
 	epochs?: number | null,
 	/**  Overrides epochs. */
 	steps?: number | null,
 	batch_size?: number | null,
+	/**  A step takes so many batches: what counts is the product. */
+	gradient_accumulation?: number | null,
 	max_samples?: number | null,
 	source_max_tokens?: number | null,
 	target_max_tokens?: number | null,
@@ -700,7 +736,7 @@ export type HyperparameterChoice = {
 	seed?: number | null,
 };
 
-/**  Hyper-parameters as used; recorded with the run. */
+/**  Hyper-parameters as used; recorded with the run. Defaults stand for what runs older than a field had. */
 export type Hyperparameters = {
 	/**  Of a soft prompt. */
 	virtual_tokens: number,
@@ -708,9 +744,20 @@ export type Hyperparameters = {
 	/**  Of LoRA and DoRA; 0 in runs older than these. */
 	rank?: number,
 	alpha?: number,
+	dropout?: number,
+	/**  Of LoRA and DoRA; empty stands for all. */
+	target_modules?: string[],
+	/**  Of LoRA and DoRA: so many of the last layers; 0 stands for all. */
+	layers?: number,
+	rank_stabilised?: boolean,
+	quantization?: BasePrecision,
+	beta?: number,
 	learning_rate: number,
+	warmup_steps?: number,
+	schedule?: Schedule,
 	epochs: number,
 	steps: number,
+	/**  Texts of a step. */
 	batch_size: number,
 	max_samples: number,
 	source_max_tokens: number,
@@ -823,7 +870,9 @@ export type Objective =
 /**  Away from disliked and towards liked texts of the same prompt (arXiv 2305.18290). */
 "dpo" | 
 /**  Towards liked and away from disliked texts, each by itself (arXiv 2402.01306). */
-"kto";
+"kto" | 
+/**  Liked texts by cross-entropy, and at once their odds over the disliked ones of the same prompt (arXiv 2403.07691). */
+"orpo";
 
 /**  The four phases of a training. */
 export type Phase = "prepare" | "search" | "train" | 
@@ -905,6 +954,8 @@ export type Run = {
 	recipe: Recipe,
 	base: BaseId,
 	hyperparameters: Hyperparameters,
+	/**  Set when the training begins with a search; its trials are a call of their own. */
+	search?: SearchPlan | null,
 	phase: Phase | null,
 	/**  The last step reported. */
 	step: number,
@@ -953,6 +1004,9 @@ export type SavedPath = {
 	path: string,
 };
 
+/**  How the learning rate falls after the warm-up. */
+export type Schedule = "cosine" | "linear" | "constant";
+
 /**  Scores of a candidate, each 0–1 but quality, which is 0–10. */
 export type Scores = {
 	/**  Probability that the person likes it; absent while no taste is found. */
@@ -966,6 +1020,47 @@ export type Scores = {
 	total: number,
 	/**  Why the quality is what it is: each rule that fired and what it added or took. */
 	quality_parts?: QualityPart[],
+};
+
+/**  A run's search with all its trials. */
+export type Search = {
+	run_id: RunId,
+	plan: SearchPlan,
+	/**  Updates of each rung; empty until the search has begun. */
+	rungs: number[],
+	trials: Trial[],
+	/**  Spent so far. */
+	seconds: number,
+	found: SearchFound | null,
+};
+
+/**  A hyper-parameter that a search may vary: one that the person did not set. */
+export type SearchAxis = "recipe" | "virtual_tokens" | "rank" | "target_modules" | "layers" | "dropout" | "learning_rate";
+
+/**  Whether a training begins with a search, and how long that may take. */
+export type SearchChoice = {
+	/**  0 for no search; left out, as the settings say. */
+	minutes?: number | null,
+	/**  Tries other numbers of the recipe that was asked for, but no other recipe. */
+	keep_recipe?: boolean,
+};
+
+/**  What a search came to. */
+export type SearchFound = {
+	/**  The number of the trial that is trained; 0 when nothing beat the default. */
+	winner: number,
+	/**  Held-out loss of the default and of the best other trial after the same number of updates. */
+	default_loss: number | null,
+	best_loss: number | null,
+	out_of_time: boolean,
+	/**  In plain words. */
+	reason: string,
+};
+
+/**  A search as it was asked for. */
+export type SearchPlan = {
+	budget_seconds: number,
+	axes: SearchAxis[],
 };
 
 /**  A setting as the Settings view draws it. */
@@ -1047,6 +1142,10 @@ export type Settings = {
 	loraAlpha: number,
 	/** How large each learning step of LoRA and DoRA is. */
 	loraLearningRate: number,
+	/** Tries other methods and numbers first and trains with what does best on texts kept back; a training then takes as much longer as you allow. */
+	trainingSearch: boolean,
+	/** The longest time that a search may take before the training itself. */
+	trainingSearchMinutes: number,
 	/** How often each liked text is seen. */
 	trainingEpochs: number,
 	/** How large each learning step of a soft prompt is. */
@@ -1196,11 +1295,17 @@ export type Theme = "system" | "light" | "dark";
 export type Timestamp = string;
 
 /**  What a training reports while it runs; the JSON lines of `inkling train … --json`. */
-export type TrainEvent = ({ event: "started"; run_id: RunId; job_id: JobId; total_steps: number; examples: number; heldout: number }) & { adapter_id?: never; error?: never; final_loss?: never; number?: never; peak_memory_mb?: never; phase?: never; reason?: never; seconds?: never; step?: never; verdict?: never } | ({ event: "phase"; run_id: RunId; phase: Phase; number: number }) & { adapter_id?: never; error?: never; examples?: never; final_loss?: never; heldout?: never; job_id?: never; peak_memory_mb?: never; reason?: never; seconds?: never; step?: never; total_steps?: never; verdict?: never } | {
+export type TrainEvent = ({ event: "started"; run_id: RunId; job_id: JobId; total_steps: number; examples: number; heldout: number }) & { adapter_id?: never; artifact?: never; error?: never; final_loss?: never; found?: never; metrics?: never; number?: never; peak_memory_mb?: never; phase?: never; reason?: never; seconds?: never; step?: never; trial?: never; verdict?: never } | ({ event: "phase"; run_id: RunId; phase: Phase; number: number }) & { adapter_id?: never; artifact?: never; error?: never; examples?: never; final_loss?: never; found?: never; heldout?: never; job_id?: never; metrics?: never; peak_memory_mb?: never; reason?: never; seconds?: never; step?: never; total_steps?: never; trial?: never; verdict?: never } | 
+/**  A trial of the search as it is now. */
+({ event: "trial"; run_id: RunId; trial: Trial }) & { adapter_id?: never; artifact?: never; error?: never; examples?: never; final_loss?: never; found?: never; heldout?: never; job_id?: never; metrics?: never; number?: never; peak_memory_mb?: never; phase?: never; reason?: never; seconds?: never; step?: never; total_steps?: never; verdict?: never } | 
+/**  The search is over. */
+({ event: "searched"; run_id: RunId; found: SearchFound }) & { adapter_id?: never; artifact?: never; error?: never; examples?: never; final_loss?: never; heldout?: never; job_id?: never; metrics?: never; number?: never; peak_memory_mb?: never; phase?: never; reason?: never; seconds?: never; step?: never; total_steps?: never; trial?: never; verdict?: never } | {
 	event: "metric",
 } & {
 	run_id: RunId,
-} & Metric | ({ event: "checkpoint"; run_id: RunId; step: number }) & { adapter_id?: never; error?: never; examples?: never; final_loss?: never; heldout?: never; job_id?: never; number?: never; peak_memory_mb?: never; phase?: never; reason?: never; seconds?: never; total_steps?: never; verdict?: never } | ({ event: "finished"; run_id: RunId; adapter_id: AdapterId; final_loss: number; seconds: number; peak_memory_mb: number; verdict: Verdict }) & { error?: never; examples?: never; heldout?: never; job_id?: never; number?: never; phase?: never; reason?: never; step?: never; total_steps?: never } | ({ event: "failed"; run_id: RunId; error: ApiError }) & { adapter_id?: never; examples?: never; final_loss?: never; heldout?: never; job_id?: never; number?: never; peak_memory_mb?: never; phase?: never; reason?: never; seconds?: never; step?: never; total_steps?: never; verdict?: never } | ({ event: "interrupted"; run_id: RunId; step: number; reason: string }) & { adapter_id?: never; error?: never; examples?: never; final_loss?: never; heldout?: never; job_id?: never; number?: never; peak_memory_mb?: never; phase?: never; seconds?: never; total_steps?: never; verdict?: never };
+} & Metric | ({ event: "checkpoint"; run_id: RunId; step: number }) & { adapter_id?: never; artifact?: never; error?: never; examples?: never; final_loss?: never; found?: never; heldout?: never; job_id?: never; metrics?: never; number?: never; peak_memory_mb?: never; phase?: never; reason?: never; seconds?: never; total_steps?: never; trial?: never; verdict?: never } | ({ event: "finished"; run_id: RunId; adapter_id: AdapterId; final_loss: number; seconds: number; peak_memory_mb: number; verdict: Verdict; metrics: FinishedMetrics; 
+/**  The folder with the adapter in PEFT's layout. */
+artifact: string }) & { error?: never; examples?: never; found?: never; heldout?: never; job_id?: never; number?: never; phase?: never; reason?: never; step?: never; total_steps?: never; trial?: never } | ({ event: "failed"; run_id: RunId; error: ApiError }) & { adapter_id?: never; artifact?: never; examples?: never; final_loss?: never; found?: never; heldout?: never; job_id?: never; metrics?: never; number?: never; peak_memory_mb?: never; phase?: never; reason?: never; seconds?: never; step?: never; total_steps?: never; trial?: never; verdict?: never } | ({ event: "interrupted"; run_id: RunId; step: number; reason: string }) & { adapter_id?: never; artifact?: never; error?: never; examples?: never; final_loss?: never; found?: never; heldout?: never; job_id?: never; metrics?: never; number?: never; peak_memory_mb?: never; phase?: never; seconds?: never; total_steps?: never; trial?: never; verdict?: never };
 
 export type TrainQueued = {
 	job_id: JobId,
@@ -1215,6 +1320,8 @@ export type TrainRequest = {
 	/**  A file on this machine to learn from instead of the person's thumbs: JSON Lines, a JSON array or CSV. */
 	dataset?: string | null,
 	hyperparameters?: HyperparameterChoice,
+	/**  Whether to look for better hyper-parameters first (phase 2); left out, as the settings say. */
+	search?: SearchChoice | null,
 	/**  Who asked: a person, a schedule, the CLI. */
 	triggered_by?: string | null,
 };
@@ -1266,6 +1373,8 @@ export type TrainingPlan = {
 	openings: string[],
 	/**  What became of the rows of the file, when the training learns from one. */
 	dataset?: DatasetReport | null,
+	/**  The search before the training, where one was asked for. */
+	search?: SearchPlan | null,
 };
 
 /**  What there is to learn from for a personal adapter. */
@@ -1282,6 +1391,37 @@ export type TrainingStats = {
 	custom_model: AdapterId | null,
 	ready_for_finetuning: boolean,
 };
+
+/**  One configuration and what it reached. */
+export type Trial = {
+	/**  0 is the default configuration. */
+	number: number,
+	recipe: Recipe,
+	hyperparameters: Hyperparameters,
+	state: TrialState,
+	/**  Rung by rung, as far as it came. */
+	rungs: TrialRung[],
+	/**  Why it failed, in words. */
+	problem?: string | null,
+};
+
+export type TrialRung = {
+	/**  Updates. */
+	steps: number,
+	/**  `None` when it failed. */
+	heldout_loss: number | null,
+	seconds: number,
+};
+
+export type TrialState = "waiting" | "running" | 
+/**  Trained longer and longer, as long as it is among the best. */
+"climbing" | 
+/**  Others were better. */
+"dropped" | 
+/**  Its loss grew beyond all bounds, or it needs more memory than there is. */
+"failed" | 
+/**  What the training after the search uses. */
+"chosen";
 
 export type UserRef = {
 	user_id: string,
@@ -1405,6 +1545,7 @@ export interface Calls {
 	cancel_job: { input: JobRef; output: Job };
 	runs: { input: Limit; output: Run[] };
 	run: { input: RunRef; output: Run };
+	run_search: { input: RunRef; output: Search };
 	run_metrics: { input: MetricsQuery; output: RunMetrics };
 	run_chart: { input: ChartQuery; output: ChartImage };
 	resume_run: { input: RunRef; output: TrainQueued };
@@ -1473,6 +1614,7 @@ export const ROUTES: Record<keyof Calls, { method: "GET" | "POST" | "PUT" | "DEL
 	cancel_job: { method: "POST", path: "/api/v1/jobs/{job_id}/cancel" },
 	runs: { method: "GET", path: "/api/v1/runs" },
 	run: { method: "GET", path: "/api/v1/runs/{run_id}" },
+	run_search: { method: "GET", path: "/api/v1/runs/{run_id}/search" },
 	run_metrics: { method: "GET", path: "/api/v1/runs/{run_id}/metrics" },
 	run_chart: { method: "GET", path: "/api/v1/runs/{run_id}/chart" },
 	resume_run: { method: "POST", path: "/api/v1/runs/{run_id}/resume" },

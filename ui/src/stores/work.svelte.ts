@@ -1,6 +1,6 @@
 import { SvelteMap } from "svelte/reactivity";
 import { call } from "../api/client";
-import type { Job, JobState, Run, TrainQueued } from "../api/bindings";
+import type { Job, JobState, Run, Search, TrainQueued } from "../api/bindings";
 import { debounced, on, onRenewal } from "./events";
 import { messages } from "./messages.svelte";
 import { MetricSeries } from "./series";
@@ -17,6 +17,8 @@ class WorkStore {
 	loaded = $state(false);
 	/** Counts redraws per run; a chart reads it to know that its series has grown. */
 	readonly versions = new SvelteMap<string, number>();
+	/** Searches of runs on screen. */
+	readonly searches = new SvelteMap<string, Search>();
 
 	private readonly series = new Map<string, MetricSeries>();
 	private readonly stale = new Set<string>();
@@ -29,7 +31,9 @@ class WorkStore {
 		on("run_removed", ({ run_id }) => {
 			this.runs = this.runs.filter((run) => run.run_id !== run_id);
 			this.series.delete(run_id);
+			this.searches.delete(run_id);
 		});
+		on("search_changed", ({ search }) => this.searches.set(search.run_id, search));
 		on("run_metrics", ({ run_id, metrics }) => {
 			this.seriesOf(run_id).add(metrics);
 			this.redraw(run_id);
@@ -38,6 +42,7 @@ class WorkStore {
 			this.reload();
 			// Metrics are not replayed: ask again for those of runs on screen.
 			for (const run_id of this.series.keys()) void this.loadMetrics(run_id);
+			for (const run_id of this.searches.keys()) void this.loadSearch(run_id);
 		});
 	}
 
@@ -81,6 +86,14 @@ class WorkStore {
 			const { metrics } = await call("run_metrics", { run_id });
 			this.seriesOf(run_id).merge(metrics);
 			this.redraw(run_id);
+		} catch (thrown) {
+			messages.report(thrown);
+		}
+	}
+
+	async loadSearch(run_id: string): Promise<void> {
+		try {
+			this.searches.set(run_id, await call("run_search", { run_id }));
 		} catch (thrown) {
 			messages.report(thrown);
 		}

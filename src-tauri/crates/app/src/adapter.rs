@@ -1,13 +1,13 @@
 //! Adapters: which there are, which is active, in and out of PEFT's layout.
 
 use crate::base::BUILT_IN;
-use crate::recipe::AdapterWeights;
+use crate::recipe::{AdapterWeights, decoder_of};
 use crate::{App, Home, folder};
 use domain::{
     Adapter, AdapterActivation, AdapterExport, AdapterFormat, AdapterId, AdapterImport, AdapterRef, AdapterState, ApiError, BaseId, Done,
     ErrorCode, Nothing, SavedPath, Timestamp,
 };
-use model::{Adapters, LanguageModel, LoadOptions, Lora, WeightedLora};
+use model::{Adapters, DenseWeights, LanguageModel, LoadOptions, Lora, WeightedLora};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ impl App {
             }
             AdapterFormat::Gguf => {
                 let path = to.join("adapter.gguf");
-                self.lora_of(&home, &adapter, "GGUF")?.save_gguf(&path, &self.base_config(&adapter.base)?, &adapter.name)?;
+                self.lora_of(&home, &adapter, "GGUF")?.save_gguf(&path, decoder_of(&self.base_config(&adapter.base)?)?, &adapter.name)?;
                 path
             }
             AdapterFormat::Merged => {
@@ -107,11 +107,14 @@ impl App {
         if occupied {
             return Err(ApiError::field("out", "That folder is not empty.").hint("Name a new folder for the merged base."));
         }
-        let mut weights = self.dense_weights(&adapter.base)?;
+        let from = self.base_path(&adapter.base)?;
+        let mut weights = DenseWeights::load(&from)?;
         weights.merge(&lora, adapter.strength as f32)?;
-        weights.save(&self.assets.base(adapter.base.as_str()), to)?;
+        weights.save(&from, to)?;
         drop(weights);
         let base = self.base(&adapter.base)?;
+        // Only a decoder can have a LoRA, so this is one.
+        let base = base.decoder().ok_or_else(|| ApiError::internal("a LoRA beside a T5"))?;
         let merged = LanguageModel::load(to, &LoadOptions::new(1))?;
         let tokens = base.tokenizer().encode("Once upon a time there was a small house by the sea, and nobody lived in it.");
         let with = Adapters { lora: Some(WeightedLora { lora, strength: adapter.strength as f32 }), ..Adapters::default() };

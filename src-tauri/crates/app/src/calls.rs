@@ -96,6 +96,7 @@ macro_rules! for_each_call {
 
             Runs runs Get "/api/v1/runs" Limit => Vec<Run>, 200;
             Run run Get "/api/v1/runs/{run_id}" RunRef => Run, 200;
+            RunSearch run_search Get "/api/v1/runs/{run_id}/search" RunRef => Search, 200;
             RunMetrics run_metrics Get "/api/v1/runs/{run_id}/metrics" MetricsQuery => RunMetrics, 200;
             RunChart run_chart Get "/api/v1/runs/{run_id}/chart" ChartQuery => ChartImage, 200;
             ResumeRun resume_run Post "/api/v1/runs/{run_id}/resume" RunRef => TrainQueued, 202;

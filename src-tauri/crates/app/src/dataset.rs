@@ -1,9 +1,9 @@
 //! What a training learns from: judged texts, split by prompt, frozen in the run's folder so that a resume sees the same.
 
+use crate::base::LoadedBase;
 use crate::folder;
 use crate::pairs::{JudgedPair, own_pairs};
 use domain::{ApiError, BaseId, ErrorCode, GenerationId, GenreMix, Hyperparameters, Objective, Style};
-use model::{StoryFormat, Tokenizer};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -67,7 +67,7 @@ impl From<domain::Example> for JudgedText {
     }
 }
 
-/// What a training is fed: examples for SFT, judgements for DPO and KTO.
+/// What a training is fed: examples for SFT, judgements for DPO, ORPO and KTO.
 pub(crate) enum TrainingData {
     Examples(Dataset),
     Judgements(Judgements),
@@ -104,7 +104,7 @@ pub(crate) struct FrozenDataset {
     pub base: BaseId,
     pub train: Vec<JudgedText>,
     pub heldout: Vec<JudgedText>,
-    /// For DPO. Absent in runs older than these, which learned from the pairs that thumbs and edits make.
+    /// For DPO and ORPO. Absent in runs older than these, which learned from the pairs that thumbs and edits make.
     #[serde(default)]
     pub pairs: Option<SplitPairs>,
     /// Set for a personal adapter.
@@ -165,29 +165,35 @@ impl FrozenDataset {
         })
     }
 
-    /// The same texts as tokens, in the form that the objective learns from.
-    pub fn tokenised(&self, tokenizer: &Tokenizer, hyperparameters: &Hyperparameters) -> TrainingData {
-        let tokens = |text: &JudgedText, words: &str| {
-            tokenised(&text.prompt, &text.genres, text.style, words, text.weight, tokenizer, hyperparameters)
+    /// The same texts as tokens, in the form that the objective learns from, asked for as the base is asked when it writes.
+    ///
+    /// # Errors
+    /// What the base's own conversation format reports.
+    pub fn tokenised(&self, base: &LoadedBase, hyperparameters: &Hyperparameters) -> Result<TrainingData, ApiError> {
+        let tokens =
+            |text: &JudgedText, words: &str| tokenised(&text.prompt, &text.genres, text.style, words, text.weight, base, hyperparameters);
+        let examples = |texts: &[JudgedText]| -> Result<Vec<Example>, ApiError> {
+            texts.iter().filter(|text| text.liked).map(|text| tokens(text, &text.text)).collect()
         };
-        let examples = |texts: &[JudgedText]| texts.iter().filter(|text| text.liked).map(|text| tokens(text, &text.text)).collect();
-        let singles = |texts: &[JudgedText]| {
-            texts.iter().map(|text| Judgement::Single { text: tokens(text, &text.text), liked: text.liked }).collect()
+        let singles = |texts: &[JudgedText]| -> Result<Vec<Judgement>, ApiError> {
+            texts.iter().map(|text| Ok(Judgement::Single { text: tokens(text, &text.text)?, liked: text.liked })).collect()
         };
-        let pairs = |pairs: &[JudgedPair]| {
-            let tokens = |pair: &JudgedPair, words| {
-                tokenised(&pair.prompt, &pair.genres, pair.style, words, pair.weight, tokenizer, hyperparameters)
+        let pairs = |pairs: &[JudgedPair]| -> Result<Vec<Judgement>, ApiError> {
+            let tokens = |pair: &JudgedPair, words: &str| {
+                tokenised(&pair.prompt, &pair.genres, pair.style, words, pair.weight, base, hyperparameters)
             };
-            pairs.iter().map(|pair| Judgement::Pair { chosen: tokens(pair, &pair.better), rejected: tokens(pair, &pair.worse) }).collect()
+            let pair =
+                |pair: &JudgedPair| Ok(Judgement::Pair { chosen: tokens(pair, &pair.better)?, rejected: tokens(pair, &pair.worse)? });
+            pairs.iter().map(pair).collect()
         };
-        match hyperparameters.objective {
-            Objective::Sft => TrainingData::Examples(Dataset { train: examples(&self.train), heldout: examples(&self.heldout) }),
-            Objective::Kto => TrainingData::Judgements(Judgements { train: singles(&self.train), heldout: singles(&self.heldout) }),
-            Objective::Dpo => TrainingData::Judgements(match &self.pairs {
-                Some(split) => Judgements { train: pairs(&split.train), heldout: pairs(&split.heldout) },
-                None => Judgements { train: pairs(&own_pairs(&self.train)), heldout: pairs(&own_pairs(&self.heldout)) },
+        Ok(match hyperparameters.objective {
+            Objective::Sft => TrainingData::Examples(Dataset { train: examples(&self.train)?, heldout: examples(&self.heldout)? }),
+            Objective::Kto => TrainingData::Judgements(Judgements { train: singles(&self.train)?, heldout: singles(&self.heldout)? }),
+            Objective::Dpo | Objective::Orpo => TrainingData::Judgements(match &self.pairs {
+                Some(split) => Judgements { train: pairs(&split.train)?, heldout: pairs(&split.heldout)? },
+                None => Judgements { train: pairs(&own_pairs(&self.train))?, heldout: pairs(&own_pairs(&self.heldout))? },
             }),
-        }
+        })
     }
 }
 
@@ -198,10 +204,10 @@ fn tokenised(
     style: Option<Style>,
     words: &str,
     weight: f32,
-    tokenizer: &Tokenizer,
+    base: &LoadedBase,
     hyperparameters: &Hyperparameters,
-) -> Example {
-    let mut prompt = tokenizer.encode(&StoryFormat::prompt_text(genres, style, prompt));
+) -> Result<Example, ApiError> {
+    let mut prompt = base.asked(genres, style, prompt)?;
     // The format's frame stands at both ends of the prompt; a prompt too long loses its middle words, not its frame.
     let most = (hyperparameters.source_max_tokens as usize).max(8);
     if prompt.len() > most {
@@ -209,15 +215,15 @@ fn tokenised(
         prompt.truncate(most - tail.len());
         prompt.extend(tail);
     }
-    let mut answer = tokenizer.encode(StoryFormat::plain(words).as_str());
+    let mut answer = base.text(words);
     let most = hyperparameters.target_max_tokens as usize;
     if answer.len() >= most {
         // Without its end token: the model must not learn to stop in the middle.
         answer.truncate(most);
-    } else if let Some(end) = tokenizer.special(StoryFormat::END) {
+    } else if let Some(end) = base.end() {
         answer.push(end);
     }
-    Example { prompt, answer, weight }
+    Ok(Example { prompt, answer, weight })
 }
 
 /// What keeps texts on the same side of the split: their prompt, or the text itself where there is none.

@@ -24,17 +24,14 @@ impl App {
     }
 
     pub fn doctor(&self, _: Nothing) -> Result<DoctorReport, ApiError> {
-        let base = self.base_row();
-        let mut problems = self.problems(&base)?;
+        let mut problems = self.problems(&self.base_row())?;
         let embedder = self.embedder_row();
         problems.extend(embedder.problem.clone());
         if let Err(error) = self.home().store.check_integrity() {
             problems.push(error.into());
         }
-        let isa = match self.base(&BaseId::from(BUILT_IN)) {
-            Ok(base) => base.isa().to_owned(),
-            Err(_) => "unknown until a base loads".to_owned(),
-        };
+        let base = self.base(&BaseId::from(BUILT_IN)).ok();
+        let isa = base.as_ref().and_then(|base| base.decoder()).map_or("unknown until a base loads", model::LanguageModel::isa).to_owned();
         Ok(DoctorReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             sqlite: Store::sqlite_version().to_owned(),

@@ -1,10 +1,11 @@
 //! The promotion check: is what was trained better than what is used now? On prompts that it has not seen.
 
+use crate::base::LoadedBase;
 use crate::dataset::{FrozenDataset, JudgedText, trains_on};
 use crate::recipe::TrainedAdapter;
 use crate::{App, Home};
 use domain::{ApiError, Verdict};
-use model::{Adapters, Generate, LanguageModel, MemberSpec, Sampler, StoryFormat};
+use model::{Adapters, Generate, MemberSpec, Sampler};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use taste::TasteModel;
@@ -35,7 +36,7 @@ const SEED: u32 = 20_231;
 pub(crate) fn against_current(
     app: &App,
     home: &Home,
-    base: &Arc<LanguageModel>,
+    base: &LoadedBase,
     dataset: &FrozenDataset,
     trained: &TrainedAdapter,
     control: &Control,
@@ -141,7 +142,7 @@ pub(crate) fn probes(dataset: &FrozenDataset) -> Result<Vec<JudgedText>, ApiErro
 
 /// Texts of both sides for one prompt, with the same seeds, in one batch.
 pub(crate) fn write_pairs(
-    base: &LanguageModel,
+    base: &LoadedBase,
     probe: &JudgedText,
     first_seed: usize,
     new: &Adapters,
@@ -158,10 +159,10 @@ pub(crate) fn write_pairs(
     let member = |side: &Adapters, index: usize| MemberSpec::with(sampler(index), side.clone());
     let members = (0..TEXTS_A_PROMPT).map(|index| member(new, index)).chain((0..TEXTS_A_PROMPT).map(|index| member(old, index)));
     let request = Generate {
-        prompt: base.tokenizer().encode(&StoryFormat::prompt_text(&probe.genres, probe.style, &probe.prompt)),
+        prompt: base.asked(&probe.genres, probe.style, &probe.prompt)?,
         members: members.collect(),
         max_tokens: LENGTH,
-        stop: StoryFormat::stop(base.tokenizer()),
+        stop: base.stop(),
         stop_texts: Vec::new(),
     };
     let mut texts: Vec<String> =
@@ -171,10 +172,10 @@ pub(crate) fn write_pairs(
 }
 
 /// Sum over tokens of (log-probability with the old side − with the new side), and the number of tokens.
-fn log_probability_gap(base: &LanguageModel, probe: &JudgedText, new: &Adapters, old: &Adapters) -> Result<(f64, f64), ApiError> {
-    let prefix = base.tokenizer().encode(&StoryFormat::prompt_text(&probe.genres, probe.style, &probe.prompt));
-    let room = base.config().context.saturating_sub(prefix.len() + 256);
-    let mut story = base.tokenizer().encode(&StoryFormat::plain(&probe.text));
+fn log_probability_gap(base: &LoadedBase, probe: &JudgedText, new: &Adapters, old: &Adapters) -> Result<(f64, f64), ApiError> {
+    let prefix = base.asked(&probe.genres, probe.style, &probe.prompt)?;
+    let room = base.context().saturating_sub(prefix.len() + 256);
+    let mut story = base.text(&probe.text);
     story.truncate(room);
     let sum = |side: &Adapters| -> Result<f64, ApiError> {
         Ok(base.score_with(side, &prefix, &story)?.iter().map(|value| f64::from(*value)).sum())

@@ -3,7 +3,7 @@
 use crate::auto_train::checked_user;
 use crate::dataset::{JudgedText, Personal};
 use crate::{App, Home};
-use domain::{Adapter, ApiError, ErrorCode, HyperparameterChoice, Objective, Recipe, TrainQueued, TrainRequest, TrainingStats, UserRef};
+use domain::{Adapter, ApiError, ErrorCode, Objective, Recipe, TrainQueued, TrainRequest, TrainingStats, UserRef};
 
 /// New examples at which the first training is offered (CONTRACT.md §5).
 const FIRST_TRAINING: u32 = 50;
@@ -73,14 +73,8 @@ impl App {
             return Err(ApiError::new(ErrorCode::NotReady, "There are no examples to learn from yet.")
                 .hint("Let auto-train write some first; 50 make a good start."));
         }
-        let request = TrainRequest {
-            recipe: Recipe::Lora,
-            base: None,
-            objective: Some(Objective::Sft),
-            dataset: None,
-            hyperparameters: HyperparameterChoice::default(),
-            triggered_by: Some(triggered_by.to_owned()),
-        };
+        let request =
+            TrainRequest { objective: Some(Objective::Sft), triggered_by: Some(triggered_by.to_owned()), ..TrainRequest::of(Recipe::Lora) };
         let (plan, mut dataset) = self.prepare_from(&request, texts, None)?;
         dataset.personal = Some(Personal { user_id: user.user_id, up_to: counts.up_to });
         self.queue_training(plan, &dataset, request.triggered_by)

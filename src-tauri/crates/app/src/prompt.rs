@@ -1,8 +1,9 @@
 //! What a base is given to read: the story format, a conversation, or plain words, cut so that it fits.
 
+use crate::base::LoadedBase;
 use domain::{ApiError, BaseKind, ErrorCode, GenreMix, Notice, NoticeCode, Settings, Style, WriteRequest};
 use hub::ChatRequest;
-use model::{ChatMessage, ChatRole, LanguageModel, StoryFormat};
+use model::{ChatMessage, ChatRole, StoryFormat, TextModel};
 
 /// Between two paragraphs, as the story model was trained.
 pub(crate) const PARAGRAPH: &str = "\n\n";
@@ -28,8 +29,7 @@ pub(crate) struct Layout {
 /// # Errors
 /// `TooLarge` when nothing is left for the story.
 pub(crate) fn lay_out(
-    base: &LanguageModel,
-    kind: BaseKind,
+    base: &LoadedBase,
     request: &WriteRequest,
     continued: &str,
     room: usize,
@@ -37,9 +37,11 @@ pub(crate) fn lay_out(
     notices: &mut Vec<Notice>,
 ) -> Result<Layout, ApiError> {
     let tokenizer = base.tokenizer();
-    let before = |prompt: &str| tokens_before(base, kind, request, prompt);
+    // What answers apart reads a text that it continues as a part of its prompt, and its answer has room of its own.
+    let apart = base.answers_apart();
+    let before = |prompt: &str| base.asked(&request.genres, request.style, prompt);
     let frame = before("")?.len();
-    let reserve = ROOM_FOR_STORY.min(max_tokens);
+    let reserve = if apart { 0 } else { ROOM_FOR_STORY.min(max_tokens) };
     let mut prompt = StoryFormat::plain(&request.prompt);
     let most = room.saturating_sub(frame + reserve);
     let ids = tokenizer.encode(&prompt);
@@ -56,12 +58,12 @@ pub(crate) fn lay_out(
         });
         prompt = kept;
     }
-    let mut tokens = before(&prompt)?;
     let mut story = StoryFormat::plain(continued);
     if continued.ends_with(PARAGRAPH) {
         story.push_str(PARAGRAPH);
     }
     let story = if story.is_empty() { Vec::new() } else { tokenizer.encode(&story) };
+    let mut tokens = if apart && !story.is_empty() { before(&going_on(&prompt, ""))? } else { before(&prompt)? };
     let space = room.saturating_sub(tokens.len() + reserve);
     if story.len() > space {
         let lost = story.len() - space;
@@ -72,8 +74,14 @@ pub(crate) fn lay_out(
             ),
         });
     }
-    tokens.extend_from_slice(&story[story.len().saturating_sub(space)..]);
-    let left = room.saturating_sub(tokens.len());
+    let story = &story[story.len().saturating_sub(space)..];
+    if !apart {
+        tokens.extend_from_slice(story);
+    } else if !story.is_empty() {
+        tokens = before(&going_on(&prompt, &tokenizer.decode(story)))?;
+        tokens.truncate(room);
+    }
+    let left = if apart { room } else { room.saturating_sub(tokens.len()) };
     if left == 0 {
         return Err(ApiError::new(ErrorCode::TooLarge, "The prompt leaves no room for a story.").hint("Shorten the prompt."));
     }
@@ -83,32 +91,54 @@ pub(crate) fn lay_out(
             message: format!("Only {left} tokens are left for the story after your prompt; {max_tokens} were asked for."),
         });
     }
-    let stop = match kind {
+    Ok(Layout { tokens, max_tokens: left.min(max_tokens), stop: base.stop() })
+}
+
+/// A prompt with the text that is to go on.
+fn going_on(prompt: &str, story: &str) -> String {
+    format!("{prompt}{GO_ON}{story}")
+}
+
+const GO_ON: &str = "\n\nGo on from here, without repeating it:\n\n";
+
+/// The tokens by which a base ends a text.
+pub(crate) fn stop(base: &TextModel, kind: BaseKind) -> Vec<u32> {
+    let tokenizer = base.tokenizer();
+    match kind {
         BaseKind::Story => StoryFormat::stop(tokenizer),
         BaseKind::Instruct | BaseKind::Plain => {
             let known = ENDS.iter().filter_map(|end| tokenizer.special(end));
-            base.end_tokens().iter().copied().chain(known).collect()
+            base.end_tokens().into_iter().chain(known).collect()
         }
-    };
-    Ok(Layout { tokens, max_tokens: left.min(max_tokens), stop })
+    }
 }
 
 /// The tokens before the story: a conversation where the base has a format for one, else text.
-fn tokens_before(base: &LanguageModel, kind: BaseKind, request: &WriteRequest, prompt: &str) -> Result<Vec<u32>, ApiError> {
+pub(crate) fn tokens_before(
+    base: &TextModel,
+    kind: BaseKind,
+    genres: &GenreMix,
+    style: Option<Style>,
+    prompt: &str,
+) -> Result<Vec<u32>, ApiError> {
+    let tokenizer = base.tokenizer();
+    if base.answers_apart() {
+        // Trained on instructions or on nothing that writes: it is told what to write, in few words.
+        return Ok(base.plain_prompt(&instruction(genres, style, &tokenizer.without_special(prompt))));
+    }
     if kind == BaseKind::Instruct && base.chats() {
-        let (system, user) = (ChatMessage::new(ChatRole::System, WRITER), instruction(&request.genres, request.style, prompt));
+        let (system, user) = (ChatMessage::new(ChatRole::System, WRITER), instruction(genres, style, prompt));
         let conversation = base.chat_prompt(&[system, ChatMessage::new(ChatRole::User, user.clone())]);
         // Some formats know no system; then it is said at the start.
         let alone = || base.chat_prompt(&[ChatMessage::new(ChatRole::User, format!("{WRITER}\n\n{user}"))]);
         return Ok(conversation.or_else(|_| alone())?);
     }
-    let tokenizer = base.tokenizer();
     if kind == BaseKind::Story {
         // The format starts with a token of its own.
-        return Ok(tokenizer.encode(&text_before(kind, &request.genres, request.style, prompt)));
+        return Ok(tokenizer.encode(&text_before(kind, genres, style, prompt)));
     }
     let prompt = tokenizer.without_special(prompt);
-    Ok(tokenizer.encode_start(&text_before(kind, &request.genres, request.style, &prompt)))
+    Ok(base.plain_prompt(&text_before(kind, genres, style, &prompt)))
 }
 
 /// The text before the story, as a base of this kind was taught to read it.
@@ -127,7 +157,7 @@ fn text_before(kind: BaseKind, genres: &GenreMix, style: Option<Style>, prompt: 
 pub(crate) fn chat_request(request: &WriteRequest, continued: &str, settings: &Settings, max_tokens: usize, seed: u32) -> ChatRequest {
     let mut user = instruction(&request.genres, request.style, &StoryFormat::plain(&request.prompt));
     if !continued.is_empty() {
-        user.push_str(&format!("\n\nGo on from here, without repeating it:\n\n{continued}"));
+        user.push_str(&format!("{GO_ON}{continued}"));
     }
     ChatRequest {
         system: WRITER.to_owned(),

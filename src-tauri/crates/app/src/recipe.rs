@@ -1,13 +1,15 @@
 //! From a recipe's name to the trainer's own: configuration, estimate, training, and what comes out of it.
 
 use crate::dataset::TrainingData;
-use domain::{AdapterKind, ApiError, ErrorCode, Hyperparameters, Recipe};
-use model::{Adapters, LlamaConfig, Lora, LoraShape, ModelError, Projection, SoftPrompt, WeightedLora};
+use crate::hyperparameters::projections;
+use crate::trainable::{TrainableBase, only_soft_prompts, quantisation};
+use domain::{AdapterKind, ApiError, BasePrecision, ErrorCode, Hyperparameters, Objective, Recipe, Schedule};
+use model::{Adapters, BaseConfig, Lora, LoraShape, ModelError, SoftPrompt, WeightedLora};
 use std::path::Path;
 use std::sync::Arc;
 use training::{
-    Control, Dataset, Estimate, LoraConfig, Observer, Outcome, PromptStart, RunConfig, SoftPromptConfig, TrainError, TrainableLlama,
-    Trained,
+    Control, Dataset, Decay, Estimate, LoraConfig, Observer, Outcome, PairLoss, Preference, PromptStart, Quantisation, RunConfig,
+    SoftPromptConfig, TrainError, Trained,
 };
 
 /// The weights of an adapter of any kind, in memory.
@@ -22,27 +24,27 @@ impl AdapterWeights {
     ///
     /// # Errors
     /// `ModelMissing`, `ModelDamaged`, or `InvalidInput` for an adapter of another base or kind.
-    pub fn load(folder: &Path, base: &LlamaConfig) -> Result<Self, ApiError> {
+    pub fn load(folder: &Path, base: &BaseConfig) -> Result<Self, ApiError> {
         let lora = match SoftPrompt::load(folder) {
-            Ok(soft_prompt) if soft_prompt.hidden != base.hidden => {
+            Ok(soft_prompt) if soft_prompt.hidden != base.hidden() => {
                 return Err(ApiError::new(
                     ErrorCode::InvalidInput,
-                    format!("This adapter has vectors of {} numbers; the base needs {}.", soft_prompt.hidden, base.hidden),
+                    format!("This adapter has vectors of {} numbers; the base needs {}.", soft_prompt.hidden, base.hidden()),
                 )
                 .hint("It was trained on another base. Choose an adapter of this one, or write with the plain base."));
             }
             Ok(soft_prompt) => return Ok(Self::SoftPrompt(Arc::new(soft_prompt))),
             // Another kind of adapter: LoRA is the other one that can be used.
-            Err(ModelError::Unsupported { .. }) => Lora::load(folder, base)?,
+            Err(ModelError::Unsupported { .. }) => Lora::load(folder, decoder_of(base)?)?,
             Err(error) => return Err(error.into()),
         };
         Ok(Self::Lora(Arc::new(lora)))
     }
 
-    pub fn save(&self, folder: &Path, config: &LlamaConfig, base: &str) -> Result<(), ApiError> {
+    pub fn save(&self, folder: &Path, config: &BaseConfig, base: &str) -> Result<(), ApiError> {
         match self {
             Self::SoftPrompt(soft_prompt) => soft_prompt.save(folder, config, base),
-            Self::Lora(lora) => lora.save(folder, config, base),
+            Self::Lora(lora) => lora.save(folder, decoder_of(config)?, base),
         }
         .map_err(ApiError::from)
     }
@@ -66,6 +68,17 @@ impl AdapterWeights {
     }
 }
 
+/// The shape of a base that a LoRA or DoRA can stand beside.
+///
+/// # Errors
+/// `InvalidInput` for a T5.
+pub(crate) fn decoder_of(config: &BaseConfig) -> Result<&model::LlamaConfig, ApiError> {
+    config.decoder("a T5 can have soft prompts only").map_err(|_| {
+        ApiError::new(ErrorCode::InvalidInput, "A LoRA or DoRA cannot be used with a T5.")
+            .hint("Only soft prompts can, or choose another base.")
+    })
+}
+
 /// What a training made, whatever its recipe.
 #[derive(Debug, Clone)]
 pub(crate) struct TrainedAdapter {
@@ -79,22 +92,23 @@ pub(crate) struct TrainedAdapter {
 pub(crate) fn train(
     recipe: Recipe,
     hyperparameters: &Hyperparameters,
-    base: &TrainableLlama,
+    base: &TrainableBase,
     data: &TrainingData,
     recompute: bool,
     run_folder: &Path,
     control: &Control,
     observer: &mut dyn Observer,
-) -> Result<Outcome<TrainedAdapter>, TrainError> {
+) -> Result<Outcome<TrainedAdapter>, Failed> {
     Ok(match recipe {
         Recipe::SoftPrompt => {
             let examples = data.as_examples();
             let config = soft_prompt_config(hyperparameters, &examples, recompute);
-            let outcome = training::soft_prompt(base, &examples, &config, run_folder, true, control, observer)?;
+            let outcome = training::soft_prompt(base.prompt_base(), &examples, &config, run_folder, true, control, observer)?;
             finished(outcome, |soft_prompt| AdapterWeights::SoftPrompt(Arc::new(soft_prompt)))
         }
         Recipe::Lora | Recipe::Dora => {
             let config = lora_config(recipe, hyperparameters, recompute);
+            let base = base.decoder().map_err(Failed::Refused)?;
             let outcome = match data {
                 TrainingData::Examples(data) => training::lora(base, data, &config, run_folder, true, control, observer)?,
                 TrainingData::Judgements(data) => training::lora_from_judgements(base, data, &config, run_folder, true, control, observer)?,
@@ -104,34 +118,104 @@ pub(crate) fn train(
     })
 }
 
+/// Why a training ended without an adapter.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Training(TrainError),
+    /// Before it began.
+    Refused(ApiError),
+}
+
+impl From<TrainError> for Failed {
+    fn from(error: TrainError) -> Self {
+        Self::Training(error)
+    }
+}
+
+impl From<Failed> for ApiError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Training(error) => error.into(),
+            Failed::Refused(error) => error,
+        }
+    }
+}
+
+/// Refuses what a base cannot learn.
+///
+/// # Errors
+/// `InvalidInput` with what can be done instead.
+pub(crate) fn check_base(recipe: Recipe, hyperparameters: &Hyperparameters, base: &BaseConfig) -> Result<(), ApiError> {
+    match (recipe, base) {
+        (Recipe::Lora | Recipe::Dora, BaseConfig::T5(_)) => Err(only_soft_prompts()),
+        (_, BaseConfig::T5(_)) if quantisation(hyperparameters.quantization).is_some() => {
+            Err(ApiError::field("hyperparameters.quantization", "A T5 is trained on as it is, in fp32.")
+                .hint("Leave it out; a T5 is small."))
+        }
+        (Recipe::Lora | Recipe::Dora, BaseConfig::Decoder(base)) if hyperparameters.layers as usize > base.layers => {
+            let message = format!("layers is {}; this base has {}.", hyperparameters.layers, base.layers);
+            Err(ApiError::field("hyperparameters.layers", message).hint("Leave it out for all of them."))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Time and memory of a training at `speed` tokens a second.
 pub(crate) fn estimate(
     recipe: Recipe,
     hyperparameters: &Hyperparameters,
     data: &TrainingData,
-    base: &LlamaConfig,
+    base: &BaseConfig,
     speed: f64,
     recompute: bool,
 ) -> Estimate {
-    match (recipe, data) {
-        (Recipe::SoftPrompt, data) => {
-            let examples = data.as_examples();
-            training::estimate(&soft_prompt_config(hyperparameters, &examples, recompute), &examples, base, speed)
+    let examples = || data.as_examples();
+    let mut estimate = match (base, recipe, data) {
+        (BaseConfig::T5(base), ..) => {
+            training::estimate_t5(&soft_prompt_config(hyperparameters, &examples(), recompute), &examples(), base, speed)
         }
-        (_, TrainingData::Examples(data)) => training::estimate_lora(&lora_config(recipe, hyperparameters, recompute), data, base, speed),
-        (_, TrainingData::Judgements(data)) => {
+        (BaseConfig::Decoder(base), Recipe::SoftPrompt, _) => {
+            training::estimate(&soft_prompt_config(hyperparameters, &examples(), recompute), &examples(), base, speed)
+        }
+        (BaseConfig::Decoder(base), _, TrainingData::Examples(data)) => {
+            training::estimate_lora(&lora_config(recipe, hyperparameters, recompute), data, base, speed)
+        }
+        (BaseConfig::Decoder(base), _, TrainingData::Judgements(data)) => {
             training::estimate_judgements(&lora_config(recipe, hyperparameters, recompute), data, base, speed)
         }
-    }
+    };
+    estimate.peak_memory_bytes = held(hyperparameters.quantization, base, estimate.peak_memory_bytes);
+    estimate
+}
+
+/// Peak memory with the base held in fewer bits. It is read in f32 first, so that is the least it can be.
+fn held(precision: BasePrecision, base: &BaseConfig, peak: u64) -> u64 {
+    let BaseConfig::Decoder(base) = base else { return peak };
+    // Embedding, head and norms stay f32.
+    let whole = 4 * base.parameters() as u64;
+    let heads = if base.tied { 1 } else { 2 };
+    let projections = whole.saturating_sub(4 * (heads * base.vocab * base.hidden) as u64);
+    // A scale of 16 bits for every 32 numbers.
+    let quantised = match quantisation(precision) {
+        None => return peak,
+        Some(Quantisation::Int8) => projections / 4 + projections / 64,
+        Some(Quantisation::Int4) => projections / 8 + projections / 64,
+    };
+    // The matrix in use is there in f32 too.
+    let panel = 4 * (base.hidden * (2 * base.intermediate).max(base.query_width() + 2 * base.kv_width())) as u64;
+    (peak - projections + quantised + panel).max(whole)
 }
 
 /// Tokens a second that this recipe reaches on this machine; takes under a second.
-pub(crate) fn measure_speed(recipe: Recipe, hyperparameters: &Hyperparameters, base: &TrainableLlama) -> Result<f64, TrainError> {
+pub(crate) fn measure_speed(recipe: Recipe, hyperparameters: &Hyperparameters, base: &TrainableBase) -> Result<f64, ApiError> {
     let threads = hyperparameters.threads as usize;
-    match recipe {
-        Recipe::SoftPrompt => training::measure_speed(base, threads),
-        Recipe::Lora | Recipe::Dora => training::measure_lora_speed(base, &lora_config(recipe, hyperparameters, false).shape, threads),
-    }
+    Ok(match (base, recipe) {
+        (TrainableBase::T5(base), _) => training::measure_t5_speed(base, threads)?,
+        (TrainableBase::Decoder(base), Recipe::SoftPrompt) => training::measure_speed(base, threads)?,
+        (TrainableBase::Decoder(base), Recipe::Lora | Recipe::Dora) => {
+            training::measure_lora_speed(base, &lora_config(recipe, hyperparameters, false).shape, threads)?
+        }
+    })
 }
 
 fn finished<A>(outcome: Outcome<Trained<A>>, weights: impl FnOnce(A) -> AdapterWeights) -> Outcome<TrainedAdapter> {
@@ -165,9 +249,16 @@ fn lora_config(recipe: Recipe, hyperparameters: &Hyperparameters, recompute: boo
         shape: LoraShape {
             rank: hyperparameters.rank as usize,
             alpha: hyperparameters.alpha as f32,
-            rank_stabilised: false,
+            rank_stabilised: hyperparameters.rank_stabilised,
             dora: recipe == Recipe::Dora,
-            targets: Projection::ALL.to_vec(),
+            targets: projections(hyperparameters),
+        },
+        layers: (hyperparameters.layers > 0).then_some(hyperparameters.layers as usize),
+        dropout: hyperparameters.dropout as f32,
+        preference: Preference {
+            beta: hyperparameters.beta,
+            pairs: if hyperparameters.objective == Objective::Orpo { PairLoss::Orpo } else { PairLoss::Dpo },
+            ..Preference::default()
         },
         run: run_config(hyperparameters, recompute),
         ..LoraConfig::default()
@@ -177,6 +268,12 @@ fn lora_config(recipe: Recipe, hyperparameters: &Hyperparameters, recompute: boo
 fn run_config(hyperparameters: &Hyperparameters, recompute: bool) -> RunConfig {
     RunConfig {
         learning_rate: hyperparameters.learning_rate,
+        warmup_steps: hyperparameters.warmup_steps,
+        decay: match hyperparameters.schedule {
+            Schedule::Cosine => Decay::Cosine,
+            Schedule::Linear => Decay::Linear,
+            Schedule::Constant => Decay::Constant,
+        },
         steps: hyperparameters.steps,
         batch_size: hyperparameters.batch_size as usize,
         checkpoint_steps: hyperparameters.checkpoint_steps,

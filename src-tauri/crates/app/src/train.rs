@@ -2,22 +2,19 @@
 
 use crate::base::BUILT_IN;
 use crate::dataset::{FrozenDataset, JudgedText, TrainingData};
+use crate::hyperparameters::resolved;
 use crate::pairs::{self, JudgedPair};
-use crate::{App, available_mb, recipe, training_file, worker};
+use crate::{App, available_mb, recipe, search, training_file, worker};
 use domain::{
-    ApiError, BaseId, DatasetReport, ErrorCode, FieldFault, HyperparameterChoice, Hyperparameters, Job, JobId, JobKind, JobState,
-    Objective, Priority, Recipe, Run, RunId, RunStatus, Settings, Timestamp, TrainQueued, TrainRequest, TrainingPlan,
+    ApiError, BaseId, DatasetReport, ErrorCode, HyperparameterChoice, Hyperparameters, Job, JobId, JobKind, JobState, Objective, Priority,
+    Recipe, Run, RunId, RunStatus, Settings, Timestamp, TrainQueued, TrainRequest, TrainingPlan,
 };
-use model::LlamaConfig;
+use model::BaseConfig;
 use std::path::Path;
 use training::Estimate;
 
 /// Share of the free memory that a training may use unless the person sets a budget.
 const SHARE_OF_FREE_MEMORY: f64 = 0.75;
-
-/// DPO and KTO learn at this share of the rate for liked texts: at the whole of it the language suffers first
-/// (one judged history of 64 texts: perplexity +7% at 1e-3, +4% at 3e-4, with 77% and 68% of pairs won).
-const JUDGED_RATE: f64 = 0.3;
 
 /// With so many liked and so many disliked texts, LoRA learns from both unless told otherwise.
 const ENOUGH_OF_EACH: usize = 4;
@@ -81,6 +78,7 @@ impl App {
             recipe: plan.recipe,
             base: plan.base,
             hyperparameters: plan.hyperparameters,
+            search: plan.search,
             phase: None,
             step: 0,
             samples: plan.examples,
@@ -137,13 +135,16 @@ impl App {
         let has = Material { liked, disliked: judged.len() - liked, pairs: &pairs, only_pairs };
         let (objective, why) = objective(request, &has)?;
         let mut hyperparameters = resolved(&settings, request, objective)?;
+        let config = self.base_config(&base)?;
+        recipe::check_base(request.recipe, &hyperparameters, &config)?;
+        let search = search::plan(&settings, request, objective, config.is_t5())?;
         if objective == Objective::Sft {
             judged.retain(|text| text.liked);
         }
-        let pairs = if objective == Objective::Dpo { pairs } else { Vec::new() };
+        let pairs = if objective.learns_from_pairs() { pairs } else { Vec::new() };
         let dataset = FrozenDataset::split(base.clone(), judged, pairs, hyperparameters.max_samples as usize);
         let loaded = self.base(&base)?;
-        let (examples, heldout) = dataset.tokenised(loaded.tokenizer(), &hyperparameters).counts();
+        let (examples, heldout) = dataset.tokenised(&loaded, &hyperparameters)?.counts();
         hyperparameters.steps = steps(&settings, &request.hyperparameters, &hyperparameters, examples);
         let mut plan = TrainingPlan {
             recipe: request.recipe,
@@ -159,6 +160,8 @@ impl App {
             sentence: String::new(),
             dataset: report,
             why,
+            // A search that the settings ask for waits until there is something to compare on.
+            search: search.filter(|_| heldout > 0 || request.search.is_some()),
             openings: dataset.train.iter().filter(|text| text.liked).take(5).map(|text| crate::write::opening(&text.text, 80)).collect(),
             hyperparameters,
         };
@@ -173,11 +176,13 @@ impl App {
         if let (0, Some(report)) = (plan.examples, &plan.dataset) {
             let nothing = format!("None of the {} examples of the file can be learned from this way.", report.examples);
             return Ok(Some(ApiError::new(ErrorCode::NotReady, nothing).hint(match plan.hyperparameters.objective {
-                Objective::Dpo => "DPO needs rows with prompt, chosen and rejected. Choose SFT or KTO for others.",
+                Objective::Dpo | Objective::Orpo => {
+                    "DPO and ORPO need rows with prompt, chosen and rejected. Choose SFT or KTO for others."
+                }
                 _ => "It needs rows with an answer that is liked: give some a label of true, or choose another method.",
             })));
         }
-        if plan.examples == 0 && plan.hyperparameters.objective == Objective::Dpo {
+        if plan.examples == 0 && plan.hyperparameters.objective.learns_from_pairs() {
             return Ok(Some(
                 ApiError::new(ErrorCode::NotReady, "There are no pairs to learn from yet.")
                     .hint("Give a thumb up to one text and a thumb down to another of the same prompt, or edit a text you like."),
@@ -189,10 +194,19 @@ impl App {
                     .hint("Write a few texts and give a thumb up to those you like; about ten make a good start."),
             ));
         }
+        if plan.search.is_some() && plan.heldout == 0 {
+            return Ok(Some(
+                ApiError::new(
+                    ErrorCode::NotReady,
+                    "A search compares on texts that are kept back, and there are too few prompts for that.",
+                )
+                .hint("Like texts of at least three prompts, or train without a search."),
+            ));
+        }
         let config = self.base_config(&plan.base)?;
         let base = self.base(&plan.base)?;
-        let tokens = dataset.tokenised(base.tokenizer(), &plan.hyperparameters);
-        let speed = self.worker.training_speed(plan.recipe, &plan.hyperparameters, || worker::trainable(self, &plan.base))?;
+        let tokens = dataset.tokenised(&base, &plan.hyperparameters)?;
+        let speed = self.training_speed(&plan.base, plan.recipe, &plan.hyperparameters, None)?;
         let budget = memory_budget(settings, plan.available_memory_mb);
         let estimate = |recompute| recipe::estimate(plan.recipe, &plan.hyperparameters, &tokens, &config, speed, recompute);
         let mut estimate_fitting = estimate(false);
@@ -200,7 +214,7 @@ impl App {
             // Slower, but it may fit.
             estimate_fitting = estimate(true);
         }
-        plan.estimated_seconds = estimate_fitting.seconds;
+        plan.estimated_seconds = estimate_fitting.seconds + plan.search.as_ref().map_or(0.0, |search| search.budget_seconds);
         plan.estimated_memory_mb = needed_mb(&estimate_fitting);
         if let Some(budget) = budget.filter(|budget| plan.estimated_memory_mb > *budget) {
             let missing = plan.estimated_memory_mb - budget;
@@ -226,66 +240,6 @@ impl App {
     }
 }
 
-/// Figures of the request, else of the settings, each checked; all faults at once.
-fn resolved(settings: &Settings, request: &TrainRequest, objective: Objective) -> Result<Hyperparameters, ApiError> {
-    let choice = &request.hyperparameters;
-    let mut faults = Vec::new();
-    let mut whole = |name: &str, chosen: Option<u32>, default: u32, range: std::ops::RangeInclusive<u32>| {
-        let value = chosen.unwrap_or(default);
-        if !range.contains(&value) {
-            let message = format!("{name} is {value}; it must be {} to {}.", range.start(), range.end());
-            faults.push(FieldFault { field: format!("hyperparameters.{name}"), message });
-        }
-        value
-    };
-    let virtual_tokens = whole("virtual_tokens", choice.virtual_tokens, settings.virtual_tokens, 1..=256);
-    let rank = whole("rank", choice.rank, settings.lora_rank, 1..=256);
-    let epochs = whole("epochs", choice.epochs, settings.training_epochs, 1..=1000);
-    let steps = whole("steps", choice.steps, 1, 1..=1_000_000);
-    let batch_size = whole("batch_size", choice.batch_size, settings.training_batch_size, 1..=64);
-    let max_samples = whole("max_samples", choice.max_samples, 2000, 1..=1_000_000);
-    let source_max_tokens = whole("source_max_tokens", choice.source_max_tokens, 384, 8..=8192);
-    let target_max_tokens = whole("target_max_tokens", choice.target_max_tokens, 384, 8..=8192);
-    let kept = whole("checkpoints_kept", choice.checkpoints_kept, settings.training_checkpoints_kept, 1..=20);
-    let checkpoint_steps = whole("checkpoint_steps", choice.checkpoint_steps, settings.training_checkpoint_steps, 1..=100_000);
-    let usual_rate = match (request.recipe, objective) {
-        (Recipe::SoftPrompt, _) => settings.training_learning_rate,
-        (_, Objective::Sft) => settings.lora_learning_rate,
-        (_, Objective::Dpo | Objective::Kto) => settings.lora_learning_rate * JUDGED_RATE,
-    };
-    let learning_rate = choice.learning_rate.unwrap_or(usual_rate);
-    if !(learning_rate > 0.0 && learning_rate <= 1.0) {
-        let message = format!("learning_rate is {learning_rate}; it must be above 0 and at most 1.");
-        faults.push(FieldFault { field: "hyperparameters.learning_rate".to_owned(), message });
-    }
-    let alpha = choice.alpha.unwrap_or(settings.lora_alpha);
-    if !(alpha > 0.0 && alpha <= 1024.0) {
-        let message = format!("alpha is {alpha}; it must be above 0 and at most 1024.");
-        faults.push(FieldFault { field: "hyperparameters.alpha".to_owned(), message });
-    }
-    if !faults.is_empty() {
-        return Err(ApiError::fields(faults).hint("Change the values named, then try again."));
-    }
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-    Ok(Hyperparameters {
-        objective,
-        virtual_tokens,
-        rank,
-        alpha,
-        learning_rate,
-        epochs,
-        steps,
-        batch_size,
-        max_samples,
-        source_max_tokens,
-        target_max_tokens,
-        checkpoint_steps,
-        checkpoints_kept: kept,
-        seed: choice.seed.unwrap_or(1),
-        threads: if settings.training_threads == 0 { cores } else { settings.training_threads },
-    })
-}
-
 /// Steps as asked for; else the passes over the texts, and at least the fewest steps that the settings allow.
 fn steps(settings: &Settings, choice: &HyperparameterChoice, hyperparameters: &Hyperparameters, texts: usize) -> u32 {
     let per_epoch = (texts as u32).div_ceil(hyperparameters.batch_size).max(1);
@@ -302,6 +256,7 @@ fn title(plan: &TrainingPlan, dataset: &FrozenDataset) -> String {
     let (recipe, base) = (plan.recipe.label(), &plan.base_name);
     match &dataset.personal {
         Some(personal) => format!("Personal {recipe} of {} on {base} with {} examples and liked texts", personal.user_id, plan.examples),
+        None if plan.search.is_some() => format!("Search and training on {base} with {}", learned_from(plan)),
         None => format!("{recipe} on {base} with {}", learned_from(plan)),
     }
 }
@@ -312,7 +267,7 @@ fn learned_from(plan: &TrainingPlan) -> String {
         Objective::Sft if plan.dataset.is_some() => ("example from a file", "examples from a file"),
         Objective::Kto if plan.dataset.is_some() => ("judged example from a file", "judged examples from a file"),
         Objective::Sft => ("liked text", "liked texts"),
-        Objective::Dpo => ("pair of a better and a worse text", "pairs of a better and a worse text"),
+        Objective::Dpo | Objective::Orpo => ("pair of a better and a worse text", "pairs of a better and a worse text"),
         Objective::Kto => ("text you judged", "texts you judged"),
     };
     if plan.examples == 1 { format!("1 {one}") } else { format!("{} {many}", plan.examples) }
@@ -340,7 +295,7 @@ fn objective(request: &TrainRequest, has: &Material<'_>) -> Result<(Objective, S
             return Err(ApiError::field("objective", "A soft prompt learns from liked texts only.")
                 .hint("Choose LoRA or DoRA to learn from thumbs down too."));
         }
-        (_, Some(objective @ Objective::Dpo)) => (objective, format!("You chose pairs: there are {found}.")),
+        (_, Some(objective @ (Objective::Dpo | Objective::Orpo))) => (objective, format!("You chose pairs: there are {found}.")),
         (_, Some(objective @ Objective::Kto)) => (objective, format!("You chose thumbs both ways: {liked} up and {disliked} down.")),
         (_, Some(objective @ Objective::Sft)) => (objective, format!("You chose liked texts: there are {liked}.")),
         (_, None) if only_pairs => (Objective::Dpo, format!("It learns from pairs, because the file holds {} of them.", pairs.len())),
@@ -399,8 +354,23 @@ pub(crate) fn memory_is_short(
     recipe: Recipe,
     hyperparameters: &Hyperparameters,
     data: &TrainingData,
-    base: &LlamaConfig,
+    base: &BaseConfig,
 ) -> bool {
-    let estimate = recipe::estimate(recipe, hyperparameters, data, base, 1.0, false);
-    memory_budget(settings, crate::available_mb()).is_some_and(|budget| needed_mb(&estimate) > budget)
+    over_budget(settings, &recipe::estimate(recipe, hyperparameters, data, base, 1.0, false)).is_some()
+}
+
+/// The MB that a training needs even when it computes layers twice, if that is more than it may use.
+pub(crate) fn needed_mb_of(
+    settings: &Settings,
+    recipe: Recipe,
+    hyperparameters: &Hyperparameters,
+    data: &TrainingData,
+    base: &BaseConfig,
+) -> Option<f64> {
+    over_budget(settings, &recipe::estimate(recipe, hyperparameters, data, base, 1.0, true))
+}
+
+fn over_budget(settings: &Settings, estimate: &Estimate) -> Option<f64> {
+    let needed = needed_mb(estimate);
+    memory_budget(settings, crate::available_mb()).filter(|budget| needed > *budget).map(|_| needed)
 }

@@ -3,16 +3,17 @@
 use crate::dataset::{FrozenDataset, Personal};
 use crate::recipe::{self, TrainedAdapter};
 use crate::train::memory_is_short;
-use crate::{App, Home, auto_train, evaluate, folder, lock, memory, personal};
+use crate::trainable::TrainableBase;
+use crate::{App, Home, auto_train, evaluate, folder, lock, memory, personal, search};
 use domain::{
-    Adapter, AdapterId, AdapterKind, AdapterState, ApiError, BaseId, Change, ErrorCode, Hyperparameters, Job, JobId, JobKind, JobState,
-    Metric, Phase, Recipe, Run, RunStatus, Timestamp,
+    Adapter, AdapterId, AdapterKind, AdapterState, ApiError, BaseId, BasePrecision, Change, ErrorCode, Hyperparameters, Job, JobId,
+    JobKind, JobState, Metric, Phase, Recipe, Run, RunStatus, Timestamp,
 };
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::{Duration, Instant};
-use training::{Checkpoints, Control, Disk, Observer, Outcome, Stop, TrainableLlama};
+use training::{Checkpoints, Control, Disk, Observer, Outcome, Stop};
 
 /// The store and the surfaces get metrics at most ten times a second, in batches.
 const METRIC_INTERVAL: Duration = Duration::from_millis(100);
@@ -36,8 +37,8 @@ pub(crate) struct Worker {
     queue: Mutex<Queue>,
     changed: Condvar,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
-    /// Tokens a second that this machine trains by each recipe, measured at its first plan.
-    speed: Mutex<HashMap<Recipe, f64>>,
+    /// Tokens a second that this machine trains a base by each recipe, measured at its first plan.
+    speed: Mutex<HashMap<(BaseId, Recipe, BasePrecision), f64>>,
 }
 
 #[derive(Default)]
@@ -71,24 +72,33 @@ impl Worker {
         lock(&self.current).is_some()
     }
 
-    /// Tokens a second that training reaches here; measured once, in under a second.
-    pub fn training_speed(
-        &self,
-        recipe: Recipe,
-        hyperparameters: &Hyperparameters,
-        base: impl FnOnce() -> Result<TrainableLlama, ApiError>,
-    ) -> Result<f64, ApiError> {
-        let mut speed = lock(&self.speed);
-        if let Some(known) = speed.get(&recipe) {
-            return Ok(*known);
-        }
-        let measured = recipe::measure_speed(recipe, hyperparameters, &base()?)?;
-        speed.insert(recipe, measured);
-        Ok(measured)
-    }
-
     fn stopping(&self) -> bool {
         lock(&self.queue).stopping
+    }
+}
+
+impl App {
+    /// Tokens a second that training reaches here; measured once, in under a second.
+    ///
+    /// `loaded` is the base for training where it is in memory already; otherwise it is read for the measurement.
+    pub(crate) fn training_speed(
+        &self,
+        base: &BaseId,
+        recipe: Recipe,
+        numbers: &Hyperparameters,
+        loaded: Option<&TrainableBase>,
+    ) -> Result<f64, ApiError> {
+        let mut speed = lock(&self.worker.speed);
+        let key = (base.clone(), recipe, numbers.quantization);
+        if let Some(known) = speed.get(&key) {
+            return Ok(*known);
+        }
+        let measured = match loaded {
+            Some(loaded) => recipe::measure_speed(recipe, numbers, loaded)?,
+            None => recipe::measure_speed(recipe, numbers, &self.trainable(base, numbers.quantization)?)?,
+        };
+        speed.insert(key, measured);
+        Ok(measured)
     }
 }
 
@@ -254,7 +264,7 @@ enum End {
     Stopped,
 }
 
-/// Prepare, train, evaluate and publish: the phases of a training in order (no search yet).
+/// Prepare, search where that was asked for, train, evaluate and publish: the phases of a training in order.
 fn train_and_judge(app: &Arc<App>, home: &Arc<Home>, job: &mut Job, run: &mut Run, control: &Control) -> Result<End, ApiError> {
     run.started_at.get_or_insert_with(Timestamp::now);
     let run_folder = home.folder.runs().join(run.run_id.as_str());
@@ -262,8 +272,16 @@ fn train_and_judge(app: &Arc<App>, home: &Arc<Home>, job: &mut Job, run: &mut Ru
     observer.enter(Phase::Prepare);
     let dataset = FrozenDataset::load(&run_folder)?;
     let base = app.base(&observer.run.base)?;
-    let tokens = dataset.tokenised(base.tokenizer(), &observer.run.hyperparameters);
-    let trainable = trainable(app, &observer.run.base)?;
+    let tokens = dataset.tokenised(&base, &observer.run.hyperparameters)?;
+    let trainable = app.trainable(&observer.run.base, observer.run.hyperparameters.quantization)?;
+    if observer.run.search.is_some() {
+        observer.enter(Phase::Search);
+        let speed = app.training_speed(&observer.run.base, observer.run.recipe, &observer.run.hyperparameters, Some(&trainable))?;
+        let bench = search::Bench { home, base: &trainable, data: &tokens, speed, run_folder: &run_folder, control };
+        if !search::search(&bench, observer.job, observer.run)? {
+            return Ok(if control.stop() == Some(Stop::Cancelled) { End::Cancelled } else { End::Stopped });
+        }
+    }
     let checkpoints = Checkpoints::new(&Disk, &run_folder, observer.run.hyperparameters.checkpoints_kept as usize).newest()?;
     for skipped in &checkpoints.skipped {
         tracing::warn!(path = %skipped.path.display(), reason = skipped.reason, "a damaged checkpoint was passed over");
@@ -272,7 +290,7 @@ fn train_and_judge(app: &Arc<App>, home: &Arc<Home>, job: &mut Job, run: &mut Ru
     let from = checkpoints.found.map_or(0, |(_, checkpoint)| checkpoint.progress.step);
     home.store.truncate_metrics(&observer.run.run_id, from)?;
     let (recipe, hyperparameters) = (observer.run.recipe, observer.run.hyperparameters.clone());
-    let recompute = memory_is_short(&home.store.settings()?, recipe, &hyperparameters, &tokens, trainable.config());
+    let recompute = memory_is_short(&home.store.settings()?, recipe, &hyperparameters, &tokens, &trainable.config());
     let outcome = recipe::train(recipe, &hyperparameters, &trainable, &tokens, recompute, &run_folder, control, &mut observer);
     observer.flush();
     drop(trainable);
@@ -374,11 +392,6 @@ fn point_latest(runs: &Path, run: &str) -> Result<(), ApiError> {
     linked.and_then(|()| std::fs::rename(&temporary, &latest)).map_err(|error| folder::storage(&latest, &error))
 }
 
-/// The frozen base in the trainer's own form.
-pub(crate) fn trainable(app: &App, base: &BaseId) -> Result<TrainableLlama, ApiError> {
-    Ok(TrainableLlama::new(app.dense_weights(base)?)?)
-}
-
 pub(crate) fn state_in_words(state: JobState) -> &'static str {
     match state {
         JobState::Queued => "waiting",
@@ -433,12 +446,16 @@ impl<'a> Recorder<'a> {
 
 impl Observer for Recorder<'_> {
     fn phase(&mut self, phase: Phase) {
-        self.enter(phase);
+        // The recipe prepares its own part; this training was prepared before its search.
+        if phase != Phase::Prepare {
+            self.enter(phase);
+        }
     }
 
     fn metric(&mut self, metric: Metric) {
         self.run.step = metric.step;
-        self.job.progress = f64::from(metric.step) / f64::from(metric.total_steps.max(1));
+        let share = f64::from(metric.step) / f64::from(metric.total_steps.max(1));
+        self.job.progress = if self.run.search.is_some() { search::after(share) } else { share };
         self.batch.push(metric);
         if self.flushed.elapsed() >= METRIC_INTERVAL {
             self.flush();

@@ -1,5 +1,6 @@
 //! Writing: n candidates from one prompt, streamed, scored, voted on and stored.
 
+use crate::base::LoadedBase;
 use crate::ensemble::Member;
 use crate::member::Asked;
 use crate::prompt::{self, Layout};
@@ -9,7 +10,7 @@ use domain::{
     NoticeCode, Retried, Scores, Settings, WriteEvent, WriteRequest, WriteResult,
 };
 use hub::ChatServer;
-use model::{Completion, Generate, LanguageModel, MemberSpec, Sampler, StoryFormat};
+use model::{Adapters, Completion, Generate, MemberSpec, Sampler, StoryFormat};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,7 +38,7 @@ pub(crate) struct Writing {
 /// A request with every default filled in, ready to compute.
 pub(crate) struct Plan {
     pub request: WriteRequest,
-    pub base: Arc<LanguageModel>,
+    pub base: Arc<LoadedBase>,
     members: Vec<Member>,
     layout: Layout,
     /// The server that writes one more, on another machine.
@@ -149,6 +150,7 @@ impl App {
         let base = self.base(&base_id)?;
         let mut notices = Vec::new();
         let members = self.members(home, settings, &base_id, &request, n as usize, &mut notices)?;
+        check_strengths(&base, &members)?;
         let continued = match request.continue_from.clone() {
             Some(id) => self.text_to_continue(home, &id, &mut request)?,
             None => String::new(),
@@ -158,11 +160,10 @@ impl App {
         request.max_tokens = Some(max_tokens);
         request.temperature = Some(temperature);
         request.seed = Some(seed);
-        let room = base.config().context.saturating_sub(
+        let room = base.context().saturating_sub(
             members.iter().filter_map(|member| member.adapters.soft_prompt.as_ref()).map(|one| one.tokens).max().unwrap_or(0),
         );
-        let kind = self.base_kind(&base_id)?;
-        let layout = prompt::lay_out(&base, kind, &request, &continued, room, max_tokens as usize, &mut notices)?;
+        let layout = prompt::lay_out(&base, &request, &continued, room, max_tokens as usize, &mut notices)?;
         let server = self.chat_server(settings)?;
         if let Some(server) = &server {
             notices.push(Notice {
@@ -291,8 +292,8 @@ impl App {
         let tokenizer = plan.base.tokenizer();
         let trimmed = text.text.trim_start().to_owned();
         let mut token_ids = tokenizer.encode(&trimmed);
-        token_ids.truncate(plan.base.config().context.saturating_sub(plan.layout.tokens.len()));
-        let logprobs = plan.base.score(None, &plan.layout.tokens, &token_ids).unwrap_or_default();
+        token_ids.truncate(plan.base.context().saturating_sub(plan.layout.tokens.len()));
+        let logprobs = plan.base.score_with(&Adapters::default(), &plan.layout.tokens, &token_ids).unwrap_or_default();
         Completion { text: trimmed, token_ids, logprobs, finish: text.finish }
     }
 
@@ -402,6 +403,16 @@ impl App {
     pub(crate) fn active(&self) -> Result<Vec<Adapter>, ApiError> {
         Ok(self.adapters(Nothing {})?.into_iter().filter(|adapter| adapter.state == AdapterState::Active).collect())
     }
+}
+
+/// The encoder of a T5 reads a soft prompt like words: it is there or not.
+fn check_strengths(base: &LoadedBase, members: &[Member]) -> Result<(), ApiError> {
+    let between = |member: &Member| member.adapters.soft_prompt.is_some() && ![0.0, 1.0].contains(&member.adapters.strength);
+    if !base.answers_apart() || !members.iter().any(between) {
+        return Ok(());
+    }
+    Err(ApiError::field("adapters", "The soft prompt of a T5 is used as it was trained, or not at all.")
+        .hint("Set its strength to 1 or to 0."))
 }
 
 /// Gives a waiting generation's place back, however it ends.

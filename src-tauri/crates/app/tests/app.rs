@@ -6,12 +6,18 @@
 mod auto_train;
 #[path = "app/bad_input.rs"]
 mod bad_input;
+#[path = "app/bad_training.rs"]
+mod bad_training;
 #[path = "app/bases.rs"]
 mod bases;
 #[path = "app/folder.rs"]
 mod folder;
 #[path = "app/relevance.rs"]
 mod relevance;
+#[path = "app/search.rs"]
+mod search;
+#[path = "app/t5.rs"]
+mod t5;
 #[path = "app/taste.rs"]
 mod taste;
 #[path = "app/train.rs"]

@@ -1,11 +1,13 @@
 //! The command line, declared once: parsing, help, completions and the man page derive from it.
 
 mod bench;
+mod train;
 
 pub use bench::{Bench, BenchOptions, BenchTrain};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
+pub use train::{Adapter, Decay, Held, Mode, Numbers, Peft, SoftPrompt, Train};
 
 /// Write stories and answers offline, and teach the writer with your thumbs.
 ///
@@ -216,149 +218,6 @@ pub enum ExportChoice {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Train {
-    /// Learn a soft prompt from the texts you liked
-    SoftPrompt(Box<SoftPrompt>),
-    /// Learn a LoRA, a DoRA or a soft prompt from the texts you liked, or from a file
-    Adapter(Box<Adapter>),
-    /// Learn your taste anew from all your verdicts
-    Preference {
-        #[arg(long, default_value_t = 5)]
-        epochs: u32,
-        #[arg(long, default_value_t = 5000)]
-        vocab_size: u32,
-        #[arg(long, default_value_t = 0.1)]
-        lr: f64,
-    },
-}
-
-/// The methods of `train adapter`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Peft {
-    Lora,
-    Dora,
-    #[value(name = "soft_prompt")]
-    SoftPrompt,
-}
-
-/// What `train adapter` learns from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Mode {
-    /// Liked texts
-    Sft,
-    /// Pairs of a better and a worse text
-    Dpo,
-    /// Thumbs up and down
-    Kto,
-}
-
-#[derive(Debug, Arguments)]
-pub struct Adapter {
-    /// What to learn from [default: thumbs up and down where there are some of each, else liked texts]
-    #[arg(long, value_enum)]
-    pub mode: Option<Mode>,
-    #[arg(long, value_enum, default_value_t = Peft::Lora)]
-    pub peft: Peft,
-    /// How large a change may be [default: the setting]
-    #[arg(long)]
-    pub rank: Option<u32>,
-    /// The change is scaled by alpha over rank [default: the setting]
-    #[arg(long)]
-    pub alpha: Option<f64>,
-    /// The base to train on; left out, the built-in one
-    #[arg(long)]
-    pub base_model: Option<String>,
-    /// Learn from this file instead of your thumbs: JSON Lines, a JSON array or CSV
-    #[arg(long, value_name = "FILE")]
-    pub data: Option<PathBuf>,
-    /// Show what it would learn from and cost, and which rows are skipped; start nothing
-    #[arg(long)]
-    pub plan: bool,
-    /// Go on from the last checkpoint of this run (an id or its folder)
-    #[arg(long, value_name = "RUN", conflicts_with = "no_resume")]
-    pub resume_from: Option<PathBuf>,
-    /// Start anew even where the same training was interrupted
-    #[arg(long)]
-    pub no_resume: bool,
-    /// Also put the finished adapter and training_run.json here, and move `latest`
-    #[arg(long)]
-    pub output_dir: Option<PathBuf>,
-    /// How often each text is seen
-    #[arg(long)]
-    pub epochs: Option<u32>,
-    /// How large each step is
-    #[arg(long)]
-    pub lr: Option<f64>,
-    /// Texts per step
-    #[arg(long)]
-    pub batch_size: Option<u32>,
-    /// Longest text in tokens [default: 384]
-    #[arg(long)]
-    pub max_seq_len: Option<u32>,
-    /// Steps between two saved states
-    #[arg(long)]
-    pub checkpoint_steps: Option<u32>,
-    /// Saved states that are kept
-    #[arg(long)]
-    pub checkpoint_total_limit: Option<u32>,
-    /// Exactly so many steps, whatever the epochs
-    #[arg(long)]
-    pub steps: Option<u32>,
-    /// The same seed and data give the same adapter
-    #[arg(long)]
-    pub seed: Option<u32>,
-}
-
-#[derive(Debug, Arguments)]
-pub struct SoftPrompt {
-    /// Learn from this data folder, or its inkling.db
-    #[arg(long)]
-    pub db_path: Option<PathBuf>,
-    /// Also put the finished adapter and training_run.json here, and move `latest`
-    #[arg(long)]
-    pub output_dir: Option<PathBuf>,
-    /// Not supported: runs lie in the data folder; see --output-dir
-    #[arg(long)]
-    pub run_directory: Option<PathBuf>,
-    /// Not supported: Inkling names its runs itself
-    #[arg(long)]
-    pub run_id: Option<String>,
-    /// Go on from the last checkpoint of this run (an id or its folder)
-    #[arg(long, value_name = "RUN")]
-    pub resume_from: Option<PathBuf>,
-    /// The base to train on; left out, the built-in one
-    #[arg(long)]
-    pub base_model: Option<String>,
-    /// Most texts to learn from [default: 2000]
-    #[arg(long)]
-    pub max_samples: Option<u32>,
-    /// How often each text is seen
-    #[arg(long)]
-    pub epochs: Option<u32>,
-    /// How large each step is
-    #[arg(long)]
-    pub learning_rate: Option<f64>,
-    /// Texts per step
-    #[arg(long)]
-    pub batch_size: Option<u32>,
-    /// Longest prompt in tokens [default: 384]
-    #[arg(long)]
-    pub source_max_tokens: Option<u32>,
-    /// Longest text in tokens [default: 384]
-    #[arg(long)]
-    pub target_max_tokens: Option<u32>,
-    /// Learned vectors before the prompt
-    #[arg(long)]
-    pub num_virtual_tokens: Option<u32>,
-    /// Exactly so many steps, whatever the epochs
-    #[arg(long)]
-    pub steps: Option<u32>,
-    /// The same seed and data give the same adapter
-    #[arg(long)]
-    pub seed: Option<u32>,
-}
-
-#[derive(Debug, Subcommand)]
 pub enum Runs {
     /// Newest first
     List {
@@ -367,6 +226,8 @@ pub enum Runs {
     },
     /// One run with all its figures
     Show { id: String },
+    /// What its search tried before the training, and what each came to
+    Trials { id: String },
     /// Its loss as a picture
     Chart {
         id: String,

@@ -54,6 +54,10 @@ pub enum Change {
         run_id: RunId,
         step: u32,
     },
+    /// The search of a run, after every trial; it can be reloaded from its own call and is not in the change log.
+    SearchChanged {
+        search: Box<crate::Search>,
+    },
     AdapterChanged {
         adapter: Box<Adapter>,
     },

@@ -1,6 +1,6 @@
 //! The record of one training.
 
-use crate::{AdapterId, ApiError, BaseId, Decision, Hyperparameters, JobId, Metric, Phase, Recipe, RunId, Timestamp, Verdict};
+use crate::{AdapterId, ApiError, BaseId, Decision, Hyperparameters, JobId, Metric, Phase, Recipe, RunId, SearchPlan, Timestamp, Verdict};
 use serde::{Deserialize, Serialize};
 use specta::Type;
 
@@ -25,6 +25,9 @@ pub struct Run {
     pub recipe: Recipe,
     pub base: BaseId,
     pub hyperparameters: Hyperparameters,
+    /// Set when the training begins with a search; its trials are a call of their own.
+    #[serde(default)]
+    pub search: Option<SearchPlan>,
     pub phase: Option<Phase>,
     /// The last step reported.
     pub step: u32,

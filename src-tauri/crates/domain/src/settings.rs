@@ -225,6 +225,8 @@ settings! {
         lora_rank: u32 = 16, "loraRank", 1..=256, "LoRA rank", "How large a change LoRA and DoRA may make; more learns more and needs more memory.";
         lora_alpha: f64 = 32.0, "loraAlpha", 1.0..=1024.0, "LoRA alpha", "The change is scaled by alpha over rank.";
         lora_learning_rate: f64 = 0.001, "loraLearningRate", 0.000001..=1.0, "LoRA learning rate", "How large each learning step of LoRA and DoRA is.";
+        training_search: bool = false, "trainingSearch", (), "Search before training", "Tries other methods and numbers first and trains with what does best on texts kept back; a training then takes as much longer as you allow.";
+        training_search_minutes: u32 = 10, "trainingSearchMinutes", 1..=1440, "Minutes for a search", "The longest time that a search may take before the training itself.";
         training_epochs: u32 = 8, "trainingEpochs", 1..=200, "Passes", "How often each liked text is seen.";
         training_learning_rate: f64 = 0.01, "trainingLearningRate", 0.000001..=1.0, "Soft prompt learning rate", "How large each learning step of a soft prompt is.";
         training_batch_size: u32 = 4, "trainingBatchSize", 1..=64, "Batch size", "Texts per learning step.";

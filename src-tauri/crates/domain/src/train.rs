@@ -1,6 +1,6 @@
 //! Training: what is asked, what it would cost, what it reports, how it is judged.
 
-use crate::{BaseId, BlindResult, JobId, Phase, RunId};
+use crate::{BaseId, BlindResult, HyperparameterChoice, Hyperparameters, JobId, Phase, RunId, SearchChoice, SearchFound, Trial};
 use serde::{Deserialize, Serialize};
 use specta::Type;
 
@@ -37,6 +37,15 @@ pub enum Objective {
     Dpo,
     /// Towards liked and away from disliked texts, each by itself (arXiv 2402.01306).
     Kto,
+    /// Liked texts by cross-entropy, and at once their odds over the disliked ones of the same prompt (arXiv 2403.07691).
+    Orpo,
+}
+
+impl Objective {
+    /// Whether it learns from a better and a worse text of the same prompt.
+    pub fn learns_from_pairs(self) -> bool {
+        matches!(self, Self::Dpo | Self::Orpo)
+    }
 }
 
 /// `POST /api/v1/train`.
@@ -53,6 +62,9 @@ pub struct TrainRequest {
     pub dataset: Option<String>,
     #[serde(default)]
     pub hyperparameters: HyperparameterChoice,
+    /// Whether to look for better hyper-parameters first (phase 2); left out, as the settings say.
+    #[serde(default)]
+    pub search: Option<SearchChoice>,
     /// Who asked: a person, a schedule, the CLI.
     #[serde(default)]
     pub triggered_by: Option<String>,
@@ -61,68 +73,16 @@ pub struct TrainRequest {
 impl TrainRequest {
     /// Everything else as the app chooses.
     pub fn of(recipe: Recipe) -> Self {
-        Self { recipe, base: None, objective: None, dataset: None, hyperparameters: HyperparameterChoice::default(), triggered_by: None }
+        Self {
+            recipe,
+            base: None,
+            objective: None,
+            dataset: None,
+            hyperparameters: HyperparameterChoice::default(),
+            search: None,
+            triggered_by: None,
+        }
     }
-}
-
-/// Hyper-parameters as asked for; what is left out comes from the settings.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, Type)]
-#[serde(deny_unknown_fields)]
-pub struct HyperparameterChoice {
-    #[serde(default)]
-    pub virtual_tokens: Option<u32>,
-    /// Of LoRA and DoRA.
-    #[serde(default)]
-    pub rank: Option<u32>,
-    /// Of LoRA and DoRA: the change is scaled by alpha / rank.
-    #[serde(default)]
-    pub alpha: Option<f64>,
-    #[serde(default)]
-    pub learning_rate: Option<f64>,
-    #[serde(default)]
-    pub epochs: Option<u32>,
-    /// Overrides epochs.
-    #[serde(default)]
-    pub steps: Option<u32>,
-    #[serde(default)]
-    pub batch_size: Option<u32>,
-    #[serde(default)]
-    pub max_samples: Option<u32>,
-    #[serde(default)]
-    pub source_max_tokens: Option<u32>,
-    #[serde(default)]
-    pub target_max_tokens: Option<u32>,
-    #[serde(default)]
-    pub checkpoint_steps: Option<u32>,
-    #[serde(default)]
-    pub checkpoints_kept: Option<u32>,
-    #[serde(default)]
-    pub seed: Option<u32>,
-}
-
-/// Hyper-parameters as used; recorded with the run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
-pub struct Hyperparameters {
-    /// Of a soft prompt.
-    pub virtual_tokens: u32,
-    #[serde(default)]
-    pub objective: Objective,
-    /// Of LoRA and DoRA; 0 in runs older than these.
-    #[serde(default)]
-    pub rank: u32,
-    #[serde(default)]
-    pub alpha: f64,
-    pub learning_rate: f64,
-    pub epochs: u32,
-    pub steps: u32,
-    pub batch_size: u32,
-    pub max_samples: u32,
-    pub source_max_tokens: u32,
-    pub target_max_tokens: u32,
-    pub checkpoint_steps: u32,
-    pub checkpoints_kept: u32,
-    pub seed: u32,
-    pub threads: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
@@ -158,6 +118,9 @@ pub struct TrainingPlan {
     /// What became of the rows of the file, when the training learns from one.
     #[serde(default)]
     pub dataset: Option<DatasetReport>,
+    /// The search before the training, where one was asked for.
+    #[serde(default)]
+    pub search: Option<crate::SearchPlan>,
 }
 
 /// What became of the rows of a file.
@@ -252,6 +215,16 @@ pub enum TrainEvent {
         phase: Phase,
         number: u8,
     },
+    /// A trial of the search as it is now.
+    Trial {
+        run_id: RunId,
+        trial: Trial,
+    },
+    /// The search is over.
+    Searched {
+        run_id: RunId,
+        found: SearchFound,
+    },
     Metric {
         run_id: RunId,
         #[serde(flatten)]
@@ -268,6 +241,9 @@ pub enum TrainEvent {
         seconds: f64,
         peak_memory_mb: f64,
         verdict: Verdict,
+        metrics: FinishedMetrics,
+        /// The folder with the adapter in PEFT's layout.
+        artifact: String,
     },
     Failed {
         run_id: RunId,
@@ -278,4 +254,12 @@ pub enum TrainEvent {
         step: u32,
         reason: String,
     },
+}
+
+/// The last figures of a training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct FinishedMetrics {
+    pub loss: f64,
+    pub heldout_loss: Option<f64>,
+    pub steps: u32,
 }

@@ -114,12 +114,10 @@ fn update(app: &Arc<App>, pool: &Pool, sabotage: Sabotage, seed: u32) -> Result<
     };
     let objective = Some(if sabotage == Sabotage::Garbage { Objective::Sft } else { Objective::Kto });
     let queued = app.train(TrainRequest {
-        recipe: Recipe::Lora,
-        base: None,
         objective,
         hyperparameters,
-        dataset: None,
         triggered_by: Some("experiment".to_owned()),
+        ..TrainRequest::of(Recipe::Lora)
     })?;
     let which = RunRef { run_id: queued.run_id.clone() };
     if matches!(sabotage, Sabotage::Labels | Sabotage::Garbage) {

@@ -2,7 +2,9 @@
 
 use crate::files::BaseFiles;
 use crate::source::WeightSource;
-use crate::{LlamaConfig, ModelError, Precision};
+use crate::t5::T5Source;
+use crate::text_model::is_t5;
+use crate::{BaseConfig, LlamaConfig, ModelError, Precision, T5Config};
 use kernels::packed::{PackedMatrix, Rounding};
 use std::path::Path;
 
@@ -22,7 +24,7 @@ pub struct ModelFacts {
     pub bytes: u64,
     /// It comes with a template for conversations.
     pub chat: bool,
-    pub config: LlamaConfig,
+    pub config: BaseConfig,
 }
 
 /// Reads and checks configs and headers of a folder or a GGUF file; no weights.
@@ -30,6 +32,9 @@ pub struct ModelFacts {
 /// # Errors
 /// As [`crate::LanguageModel::load`], for everything that can be told without reading weights.
 pub fn inspect(path: &Path) -> Result<ModelFacts, ModelError> {
+    if is_t5(path) {
+        return inspect_t5(path);
+    }
     let source = WeightSource::open(path)?;
     let chat = match BaseFiles::find(path)? {
         BaseFiles::Gguf(_) => source.gguf().is_some_and(|file| file.text("tokenizer.chat_template").is_some()),
@@ -43,17 +48,32 @@ pub fn inspect(path: &Path) -> Result<ModelFacts, ModelError> {
         numbers: source.number_format(),
         bytes: source.bytes(),
         chat,
-        config: source.config,
+        config: BaseConfig::Decoder(source.config),
+    })
+}
+
+fn inspect_t5(folder: &Path) -> Result<ModelFacts, ModelError> {
+    let source = T5Source::open(folder)?;
+    Ok(ModelFacts {
+        architecture: "t5",
+        parameters: source.parameters() as u64,
+        context: T5Config::CONTEXT,
+        format: "safetensors",
+        numbers: source.number_format(),
+        bytes: source.bytes(),
+        chat: false,
+        config: BaseConfig::T5(source.config),
     })
 }
 
 impl ModelFacts {
     /// Bytes of the base in memory once it is loaded, without caches.
     pub fn weight_bytes(&self, precision: Precision) -> u64 {
-        match (self.format, precision) {
+        match (&self.config, self.format, precision) {
             // They stay as they are; tiles of 16 rows round up.
-            ("gguf", Precision::Int8 | Precision::Int4) => self.bytes + self.bytes / 50,
-            _ => self.config.weight_bytes(precision),
+            (_, "gguf", Precision::Int8 | Precision::Int4) => self.bytes + self.bytes / 50,
+            (BaseConfig::Decoder(config), ..) => config.weight_bytes(precision),
+            (BaseConfig::T5(config), ..) => config.weight_bytes(precision, self.parameters),
         }
     }
 
@@ -62,12 +82,32 @@ impl ModelFacts {
     /// The prompt and each text may be `tokens` long.
     pub fn memory_bytes(&self, precision: Precision, candidates: usize, tokens: usize) -> u64 {
         let tokens = tokens.min(self.context) as u64;
-        self.weight_bytes(precision) + self.config.cache_bytes(precision) * tokens * (candidates as u64 + 1) + WORK_BYTES
+        let cache = match &self.config {
+            BaseConfig::Decoder(config) => config.cache_bytes(precision),
+            // Keys and values of the answer and of the prompt, in f32.
+            BaseConfig::T5(config) => 2 * 4 * (config.decoder_layers * config.width()) as u64,
+        };
+        self.weight_bytes(precision) + cache * tokens * (candidates as u64 + 1) + WORK_BYTES
     }
 }
 
 /// Tokenizer, work space and what is read at once while loading.
 const WORK_BYTES: u64 = 60 << 20;
+
+impl T5Config {
+    /// Bytes of so many `parameters` as they are held in memory: matrices packed, the embedding beside the head that it is tied to.
+    fn weight_bytes(&self, precision: Precision, parameters: u64) -> u64 {
+        let embedding = (self.vocab * self.hidden) as u64;
+        let own_head = parameters > self.parameters() as u64;
+        let packed = if own_head { parameters - embedding } else { parameters };
+        match precision {
+            // A scale for every 32 numbers.
+            Precision::Int8 => packed + packed / 8 + 2 * embedding,
+            Precision::Int4 => packed / 2 + packed / 8 + 2 * embedding,
+            Precision::F32 => 4 * (packed + embedding),
+        }
+    }
+}
 
 impl LlamaConfig {
     /// Bytes of the weights as they are held in memory.

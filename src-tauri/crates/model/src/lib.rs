@@ -1,6 +1,6 @@
 //! Bases: loading, tokenizer, decoder, adapters as forward-time parts, sampling, batched generation.
 //!
-//! [`LanguageModel`] writes and scores text with packed weights; [`DenseWeights`] are the same weights as plain f32, which
+//! [`LanguageModel`] and [`T5Model`] write and score text with packed weights, [`TextModel`] is either of them; [`DenseWeights`] are the same weights as plain f32, which
 //! training differentiates through; [`Embedder`] turns texts into vectors that are near where meanings are. No unsafe code here:
 //! the hot loops are in `kernels`, behind slices.
 
@@ -35,6 +35,7 @@ mod soft_prompt;
 mod source;
 mod story;
 mod t5;
+mod text_model;
 mod tokenizer;
 mod weights;
 
@@ -51,8 +52,9 @@ pub use linear::Precision;
 pub use lora::{Lora, LoraPart, LoraShape, Projection};
 pub use rope::RopeScaling;
 pub use sampler::{Draw, Drawn, Sampler};
-pub use soft_prompt::SoftPrompt;
+pub use soft_prompt::{PromptShape, SoftPrompt};
 pub use story::StoryFormat;
 pub use t5::{DenseT5, DenseT5Cross, DenseT5Layer, DenseT5Stack, DistanceTable, T5Config, T5Generate, T5Model};
+pub use text_model::{BaseConfig, TextModel};
 pub use tokenizer::{TextStream, Tokenizer};
 pub use weights::{DenseLayer, DenseWeights};

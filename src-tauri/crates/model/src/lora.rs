@@ -74,16 +74,16 @@ pub struct LoraShape {
     pub rank_stabilised: bool,
     /// Lengths of the rows are trained apart from their directions (DoRA, arXiv 2402.09353).
     pub dora: bool,
-    /// Which projections of every layer it changes, in the order of [`Projection::ALL`], each once.
+    /// Which projections of a layer it changes, in the order of [`Projection::ALL`], each once.
     pub targets: Vec<Projection>,
 }
 
-/// A low-rank change of every layer: `W + scale · B A` (arXiv 2106.09685), with DoRA
+/// A low-rank change of every layer, or of some: `W + scale · B A` (arXiv 2106.09685), with DoRA
 /// `magnitude / ‖W + scale · B A‖ · (W + scale · B A)`, norms taken over rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lora {
     pub shape: LoraShape,
-    /// Of each layer, one part for each of the shape's targets.
+    /// Of each layer, one part for each of the shape's targets, or none where the layer stays as it is.
     pub layers: Vec<Vec<LoraPart>>,
 }
 
@@ -141,7 +141,10 @@ impl Lora {
         if self.layers.len() != config.layers {
             return mismatch("The adapter's layers".to_owned(), self.layers.len(), config.layers);
         }
-        for (index, layer) in self.layers.iter().enumerate() {
+        if self.layers.iter().all(Vec::is_empty) {
+            return mismatch("The adapter's changed layers".to_owned(), 0, config.layers);
+        }
+        for (index, layer) in self.layers.iter().enumerate().filter(|(_, layer)| !layer.is_empty()) {
             if layer.len() != self.shape.targets.len() {
                 return mismatch(format!("The adapter's layer {index}"), layer.len(), self.shape.targets.len());
             }
@@ -214,11 +217,18 @@ impl Lora {
             bias: "none".to_owned(),
             fan_in_fan_out: false,
             inference_mode: true,
+            layers_to_transform: self.some_layers().map(LayerChoice::Some),
             unusual: Unusual::default(),
         };
         let path = dir.join(CONFIG);
         let json = serde_json::to_vec_pretty(&description).map_err(|error| ModelError::damaged(&path, error.to_string()))?;
         write_atomic(&path, &json)
+    }
+
+    /// The layers that it changes, unless those are all.
+    fn some_layers(&self) -> Option<Vec<usize>> {
+        let changed: Vec<usize> = self.layers.iter().enumerate().filter(|(_, layer)| !layer.is_empty()).map(|(index, _)| index).collect();
+        (changed.len() < self.layers.len()).then_some(changed)
     }
 
     /// Reads an adapter for this base that Inkling or PEFT wrote.
@@ -238,7 +248,8 @@ impl Lora {
         shape.check().map_err(|error| ModelError::damaged(&path, error.to_string()))?;
         let path = dir.join(WEIGHTS);
         let mut file = Checkpoint::open(&path)?;
-        let expected = config.layers * shape.targets.len() * if shape.dora { 3 } else { 2 };
+        let changed = description.layers(config.layers, &dir.join(CONFIG))?;
+        let expected = changed.len() * shape.targets.len() * if shape.dora { 3 } else { 2 };
         if file.len() != expected {
             let reason = format!("it holds {} tensors where its settings and this base ask for {expected}", file.len());
             return Err(ModelError::damaged(&path, reason));
@@ -254,7 +265,10 @@ impl Lora {
                 },
             })
         };
-        let layer = |index| shape.targets.iter().map(|target| read(index, target)).collect::<Result<Vec<_>, ModelError>>();
+        let layer = |index| match changed.contains(&index) {
+            true => shape.targets.iter().map(|target| read(index, target)).collect::<Result<Vec<_>, ModelError>>(),
+            false => Ok(Vec::new()),
+        };
         let layers = (0..config.layers).map(layer).collect::<Result<_, _>>()?;
         Ok(Self { shape, layers })
     }
@@ -287,8 +301,18 @@ struct PeftConfig {
     fan_in_fan_out: bool,
     #[serde(default)]
     inference_mode: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layers_to_transform: Option<LayerChoice>,
     #[serde(flatten, skip_serializing)]
     unusual: Unusual,
+}
+
+/// Which layers are changed, as PEFT writes it; all where it says nothing.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum LayerChoice {
+    One(usize),
+    Some(Vec<usize>),
 }
 
 /// Settings that change what the weights mean; all are empty in an adapter that is read here.
@@ -296,7 +320,6 @@ struct PeftConfig {
 #[serde(default)]
 struct Unusual {
     modules_to_save: Value,
-    layers_to_transform: Value,
     layer_replication: Value,
     exclude_modules: Value,
     target_parameters: Value,
@@ -319,6 +342,23 @@ fn no_bias() -> String {
 }
 
 impl PeftConfig {
+    /// The layers that are changed, of as many as the base has.
+    fn layers(&self, count: usize, path: &Path) -> Result<Vec<usize>, ModelError> {
+        let mut chosen = match &self.layers_to_transform {
+            None => return Ok((0..count).collect()),
+            Some(LayerChoice::One(layer)) => vec![*layer],
+            // As PEFT reads it.
+            Some(LayerChoice::Some(layers)) if layers.is_empty() => return Ok((0..count).collect()),
+            Some(LayerChoice::Some(layers)) => layers.clone(),
+        };
+        chosen.sort_unstable();
+        chosen.dedup();
+        match chosen.last().filter(|last| **last >= count) {
+            Some(last) => Err(ModelError::damaged(path, format!("it changes layer {last}, and the base has {count}"))),
+            None => Ok(chosen),
+        }
+    }
+
     fn shape(&self, path: &Path) -> Result<LoraShape, ModelError> {
         let refuse = |reason: String| Err(ModelError::unsupported(path, reason));
         if let Some(setting) = self.unusual.first() {
@@ -354,7 +394,6 @@ impl Unusual {
         };
         let settings = [
             ("modules_to_save", &self.modules_to_save),
-            ("layers_to_transform", &self.layers_to_transform),
             ("layer_replication", &self.layer_replication),
             ("exclude_modules", &self.exclude_modules),
             ("target_parameters", &self.target_parameters),

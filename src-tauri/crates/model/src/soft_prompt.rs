@@ -2,7 +2,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::files::{read_capped, write_atomic};
-use crate::{LlamaConfig, ModelError};
+use crate::{BaseConfig, LlamaConfig, ModelError, T5Config};
 use half::f16;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,65 @@ pub struct SoftPrompt {
     pub vectors: Vec<f32>,
 }
 
+/// What PEFT's description of a soft prompt says about the base.
+pub trait PromptShape {
+    fn layers(&self) -> usize;
+    fn heads(&self) -> usize;
+    /// `CAUSAL_LM` or `SEQ_2_SEQ_LM`.
+    fn task(&self) -> &'static str;
+}
+
+impl PromptShape for LlamaConfig {
+    fn layers(&self) -> usize {
+        self.layers
+    }
+
+    fn heads(&self) -> usize {
+        self.heads
+    }
+
+    fn task(&self) -> &'static str {
+        "CAUSAL_LM"
+    }
+}
+
+impl PromptShape for T5Config {
+    fn layers(&self) -> usize {
+        self.encoder_layers
+    }
+
+    fn heads(&self) -> usize {
+        self.heads
+    }
+
+    fn task(&self) -> &'static str {
+        "SEQ_2_SEQ_LM"
+    }
+}
+
+impl PromptShape for BaseConfig {
+    fn layers(&self) -> usize {
+        match self {
+            Self::Decoder(config) => config.layers(),
+            Self::T5(config) => config.layers(),
+        }
+    }
+
+    fn heads(&self) -> usize {
+        match self {
+            Self::Decoder(config) => config.heads(),
+            Self::T5(config) => config.heads(),
+        }
+    }
+
+    fn task(&self) -> &'static str {
+        match self {
+            Self::Decoder(config) => config.task(),
+            Self::T5(config) => config.task(),
+        }
+    }
+}
+
 impl SoftPrompt {
     /// Writes `adapter_model.safetensors`, then `adapter_config.json`, each whole or not at all, into `dir` (made if absent).
     ///
@@ -31,7 +90,7 @@ impl SoftPrompt {
     ///
     /// # Errors
     /// `Io`, or `InvalidRequest` when the vectors do not have the size that `tokens` and `hidden` claim.
-    pub fn save(&self, dir: &Path, config: &LlamaConfig, base: &str) -> Result<(), ModelError> {
+    pub fn save(&self, dir: &Path, config: &impl PromptShape, base: &str) -> Result<(), ModelError> {
         let bytes: Vec<u8> = self.vectors.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.write(dir, config, base, Dtype::F32, &bytes)
     }
@@ -40,7 +99,7 @@ impl SoftPrompt {
     ///
     /// # Errors
     /// As [`SoftPrompt::save`].
-    pub fn save_half(&self, dir: &Path, config: &LlamaConfig, base: &str) -> Result<(), ModelError> {
+    pub fn save_half(&self, dir: &Path, config: &impl PromptShape, base: &str) -> Result<(), ModelError> {
         let bytes: Vec<u8> = self.vectors.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect();
         self.write(dir, config, base, Dtype::F16, &bytes)
     }
@@ -62,7 +121,7 @@ impl SoftPrompt {
         Some(Self { tokens: first.tokens, hidden: first.hidden, vectors })
     }
 
-    fn write(&self, dir: &Path, config: &LlamaConfig, base: &str, dtype: Dtype, bytes: &[u8]) -> Result<(), ModelError> {
+    fn write(&self, dir: &Path, config: &impl PromptShape, base: &str, dtype: Dtype, bytes: &[u8]) -> Result<(), ModelError> {
         let unwritable = |_| ModelError::InvalidRequest { reason: "a soft prompt's vectors do not match its size" };
         if self.tokens == 0 || self.vectors.len() != self.tokens * self.hidden {
             return Err(ModelError::InvalidRequest { reason: "a soft prompt's vectors do not match its size" });
@@ -73,11 +132,12 @@ impl SoftPrompt {
         write_atomic(&dir.join(WEIGHTS), &file)?;
         let description = PeftConfig {
             peft_type: "PROMPT_TUNING".to_owned(),
-            task_type: Some("CAUSAL_LM".to_owned()),
+            task_type: Some(config.task().to_owned()),
             num_virtual_tokens: self.tokens,
             token_dim: self.hidden,
-            num_layers: Some(config.layers),
-            num_attention_heads: Some(config.heads),
+            num_layers: Some(config.layers()),
+            num_attention_heads: Some(config.heads()),
+            // Also before an encoder and a decoder: PEFT passes the vectors of the first on to the encoder, and no others.
             num_transformer_submodules: Some(1),
             prompt_tuning_init: Some("RANDOM".to_owned()),
             base_model_name_or_path: Some(base.to_owned()),

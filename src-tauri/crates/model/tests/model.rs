@@ -31,3 +31,5 @@ mod sampling;
 mod t5;
 #[path = "model/text.rs"]
 mod text;
+#[path = "model/text_model.rs"]
+mod text_model;

@@ -2,7 +2,7 @@
 
 use crate::table::{
     adapter, auto_train, base, blind_pair, candidate, change_log, draft, example, feedback, generation, job, metric, preference, pull, run,
-    setting, taste,
+    search, setting, taste,
 };
 use crate::{Result, StoreError};
 use rusqlite::{Connection, TransactionBehavior};
@@ -35,6 +35,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, statements: &[auto_train::V2, example::V2] },
     Migration { version: 3, statements: &[base::V3, pull::V3, candidate::V3] },
     Migration { version: 4, statements: &[preference::V4, blind_pair::V4, generation::V4] },
+    Migration { version: 5, statements: &[search::V5] },
 ];
 
 /// The newest version that this program knows.

@@ -27,3 +27,5 @@ mod preferences;
 mod queue;
 #[path = "store/sample.rs"]
 mod sample;
+#[path = "store/searches.rs"]
+mod searches;

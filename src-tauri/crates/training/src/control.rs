@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Default)]
 pub struct Control {
     flags: Arc<Flags>,
+    /// Of the work that this is a part of: what stops the whole stops the part.
+    whole: Option<Arc<Flags>>,
     gate: ForegroundGate,
 }
 
@@ -29,7 +31,12 @@ pub enum Stop {
 impl Control {
     /// A control that yields to whoever enters `gate`.
     pub fn new(gate: ForegroundGate) -> Self {
-        Self { flags: Arc::default(), gate }
+        Self { flags: Arc::default(), whole: None, gate }
+    }
+
+    /// A control for a part of the work, which can be stopped by itself and stops with the whole.
+    pub fn part(&self) -> Self {
+        Self { flags: Arc::default(), whole: Some(self.flags.clone()), gate: self.gate.clone() }
     }
 
     /// Asks the training to stop for good; it keeps its checkpoint.
@@ -55,9 +62,12 @@ impl Control {
 
     /// What was asked for; a cancel outweighs a pause.
     pub fn stop(&self) -> Option<Stop> {
-        if self.flags.cancelled.load(Ordering::Relaxed) {
+        let asked = |flag: fn(&Flags) -> &AtomicBool| {
+            flag(&self.flags).load(Ordering::Relaxed) || self.whole.as_ref().is_some_and(|whole| flag(whole).load(Ordering::Relaxed))
+        };
+        if asked(|flags| &flags.cancelled) {
             Some(Stop::Cancelled)
-        } else if self.flags.paused.load(Ordering::Relaxed) {
+        } else if asked(|flags| &flags.paused) {
             Some(Stop::Paused)
         } else {
             None

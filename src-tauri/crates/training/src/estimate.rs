@@ -19,11 +19,11 @@ pub struct Estimate {
 }
 
 /// A pass without gradient takes about this share of one with (2 of 4 products with frozen weights).
-const FORWARD_SHARE: f64 = 0.45;
+pub(crate) const FORWARD_SHARE: f64 = 0.45;
 /// Logits exist for so many rows at once (`kernels::train`).
-const LOSS_ROWS: usize = 128;
+pub(crate) const LOSS_ROWS: usize = 128;
 /// Program, thread stacks, packing buffers of the matrix products.
-const FIXED_BYTES: usize = 24 << 20;
+pub(crate) const FIXED_BYTES: usize = 24 << 20;
 
 /// Time and memory of [`crate::soft_prompt`]. `tokens_per_second` is measured by [`measure_speed`].
 pub fn estimate(config: &SoftPromptConfig, dataset: &Dataset, base: &LlamaConfig, tokens_per_second: f64) -> Estimate {

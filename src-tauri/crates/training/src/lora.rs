@@ -80,7 +80,7 @@ fn recipe<'a>(
     // ── Prepare: what is trained, on what, from where.
     around.observer.phase(Phase::Prepare);
     config.check(base.config())?;
-    let layout = LoraLayout::new(&config.shape, base.config())?;
+    let layout = config.layout(base.config())?;
     let tuned = AdaptedLlama { base, layout: &layout, dropout: config.dropout, seed: config.run.seed, recompute: config.run.recompute };
     task.check(&tuned)?;
     let trainee = Trainee { name: WEIGHTS, shape: vec![layout.parameters()], weight_decay: config.run.weight_decay };

@@ -85,6 +85,17 @@ impl LoraLayout {
     /// # Errors
     /// `Config` if no adapter can have this shape.
     pub fn new(shape: &LoraShape, config: &LlamaConfig) -> Result<Self, TrainError> {
+        Self::from_layer(shape, config, 0)
+    }
+
+    /// An adapter of the layers from `first` on; those below stay as they are.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and `Config` when there is no such layer.
+    pub fn from_layer(shape: &LoraShape, config: &LlamaConfig, first: usize) -> Result<Self, TrainError> {
+        if first >= config.layers {
+            return Err(TrainError::Config { field: "layers", value: "none".to_owned(), allowed: "at least one" });
+        }
         shape.check().map_err(|error| TrainError::Config {
             field: "shape",
             value: format!("rank {}, alpha {}, {} targets", shape.rank, shape.alpha, shape.targets.len()),
@@ -94,9 +105,9 @@ impl LoraLayout {
             },
         })?;
         let mut layout = Self { shape: shape.clone(), groups: Vec::new(), len: 0, norms: 0 };
-        for _ in 0..config.layers {
+        for layer in 0..config.layers {
             use Projection::{Down, Gate, K, O, Q, Up, V};
-            let groups = [&[Q, K, V][..], &[O], &[Gate, Up], &[Down]].map(|all| layout.group(all, config));
+            let groups = [&[Q, K, V][..], &[O], &[Gate, Up], &[Down]].map(|all| layout.group(all, config, layer >= first));
             layout.groups.push(groups);
         }
         Ok(layout)
@@ -207,14 +218,14 @@ impl LoraLayout {
         norms
     }
 
-    fn group(&mut self, all: &[Projection], config: &LlamaConfig) -> Group {
+    fn group(&mut self, all: &[Projection], config: &LlamaConfig, adapted: bool) -> Group {
         let size = |projection: &Projection| projection.size(config);
         let mut group = Group { inputs: size(&all[0]).1, width: all.iter().map(|p| size(p).0).sum(), ..Group::default() };
         let mut take = |count: usize| {
             self.len += count;
             self.len - count..self.len
         };
-        let targeted = |projection: &&Projection| self.shape.targets.contains(projection);
+        let targeted = |projection: &&Projection| adapted && self.shape.targets.contains(projection);
         group.a = take(all.iter().filter(targeted).count() * self.shape.rank * group.inputs);
         let mut offset = 0;
         for projection in all {

@@ -27,5 +27,7 @@ mod quantised;
 mod recipe;
 #[path = "training/resume.rs"]
 mod resume;
+#[path = "training/search.rs"]
+mod search;
 #[path = "training/t5.rs"]
 mod t5;

@@ -13,9 +13,6 @@ static CATALOGUE: LazyLock<Vec<Known>> =
 /// The share of the machine's memory that a base may take.
 const SHARE_OF_MEMORY: f64 = 0.8;
 
-/// Architectures that answer but cannot write stories here yet.
-const NOT_FOR_WRITING: [&str; 1] = ["t5"];
-
 #[derive(Deserialize)]
 struct Known {
     id: String,
@@ -57,7 +54,7 @@ impl App {
                 good_for: known.good_for.clone(),
                 installed: installed.iter().find(|one| one.repo.as_deref() == Some(&known.repo)).map(|one| one.base.id.clone()),
                 job_id: under_way(&known.repo),
-                problem: known.usable().and_then(|()| fits_machine(memory_mb)).err(),
+                problem: fits_machine(memory_mb).err(),
             }
         });
         Ok(entries.collect())
@@ -68,14 +65,6 @@ impl Known {
     /// Weights that come in 4 bits stay so.
     fn memory_mb(&self) -> f64 {
         if self.gguf.is_some() { self.size_bytes / 1e6 + 400.0 } else { facts::estimated_mb(self.parameters) }
-    }
-
-    fn usable(&self) -> Result<(), ApiError> {
-        if !NOT_FOR_WRITING.contains(&self.architecture.as_str()) {
-            return Ok(());
-        }
-        let message = format!("This version of Inkling cannot write with {} yet.", self.name);
-        Err(ApiError::new(domain::ErrorCode::NotReady, message).hint("Choose one of the other bases."))
     }
 }
 
@@ -88,7 +77,7 @@ pub(super) fn known(name: &str) -> Option<(&'static str, Option<&'static str>, &
 /// Refuses what the catalogue knows not to work here, before anything is downloaded.
 pub(super) fn check_known(name: &str) -> Result<(), ApiError> {
     match CATALOGUE.iter().find(|known| known.id.eq_ignore_ascii_case(name) || known.repo.eq_ignore_ascii_case(name)) {
-        Some(known) => known.usable().and_then(|()| fits_machine(known.memory_mb())),
+        Some(known) => fits_machine(known.memory_mb()),
         None => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! What a base is, told from its files before it is loaded.
 
 use domain::{ApiError, BaseKind, ErrorCode};
-use model::{LlamaConfig, ModelFacts, Precision, Tokenizer};
+use model::{BaseConfig, ModelFacts, Precision, Tokenizer};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -48,7 +48,7 @@ pub(crate) fn facts(path: &Path, name: &str) -> Result<Facts, ApiError> {
     })
 }
 
-pub(crate) fn config(path: &Path) -> Result<LlamaConfig, ApiError> {
+pub(crate) fn config(path: &Path) -> Result<BaseConfig, ApiError> {
     Ok(model::inspect(path)?.config)
 }
 
@@ -114,7 +114,7 @@ fn is_pickle(file: &Path) -> bool {
 fn kind(path: &Path, name: &str, found: &ModelFacts) -> Result<BaseKind, ApiError> {
     if path.is_dir() {
         let tokenizer = Tokenizer::load(path)?;
-        let (known, wanted) = (tokenizer.ids(), found.config.vocab);
+        let (known, wanted) = (tokenizer.ids(), found.config.vocab());
         // Weights have some rows more than there are tokens, for round numbers; never a tenth of all.
         if (known as f64) < LEAST_TOKENS * wanted as f64 {
             let message = format!("The tokenizer knows {known} tokens, the weights {wanted}: it belongs to another model.");

@@ -5,7 +5,7 @@ use crate::{App, Home, folder, lock, memory};
 use domain::{
     ApiError, Base, BaseId, BaseImport, BaseOrigin, BaseRemoval, BaseRemoved, ErrorCode, InstalledBase, SettingsUpdate, Timestamp,
 };
-use model::{Generate, LanguageModel, MemberSpec, Sampler};
+use model::{Generate, MemberSpec, Sampler, TextModel};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -174,10 +174,10 @@ impl App {
 }
 
 /// Greedy tokens a second, one text at a time, after the prompt was read.
-fn tokens_per_second(base: &LanguageModel) -> Result<Option<f64>, ApiError> {
+fn tokens_per_second(base: &TextModel) -> Result<Option<f64>, ApiError> {
     let sampler = Sampler { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 1 };
     let request = Generate {
-        prompt: base.tokenizer().encode("Once upon a time there was a"),
+        prompt: base.plain_prompt("Once upon a time there was a"),
         members: vec![MemberSpec::with(sampler, model::Adapters::default())],
         max_tokens: MEASURED_TOKENS,
         stop: Vec::new(),

@@ -4,11 +4,14 @@ mod catalogue;
 pub(crate) mod download;
 mod facts;
 mod install;
+mod loaded;
+
+pub(crate) use loaded::LoadedBase;
 
 use crate::recipe::AdapterWeights;
 use crate::{App, Home, lock, memory};
 use domain::{Adapter, AdapterId, ApiError, Base, BaseId, BaseKind, BaseOrigin, ErrorCode, InstalledBase, Nothing};
-use model::{DenseWeights, Embedder, LanguageModel, LlamaConfig, LoadOptions};
+use model::{BaseConfig, Embedder, LlamaConfig, LoadOptions, TextModel};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -20,7 +23,7 @@ pub(crate) const BUILT_IN: &str = "story";
 /// only the one that was used last stays.
 #[derive(Default)]
 pub(crate) struct Models {
-    bases: Mutex<HashMap<BaseId, Arc<LanguageModel>>>,
+    bases: Mutex<HashMap<BaseId, Arc<LoadedBase>>>,
     adapters: Mutex<HashMap<AdapterId, AdapterWeights>>,
     /// `None` once it could not be loaded: trying again before every text would cost more than it gives.
     pub(crate) embedder: OnceLock<Option<Embedder>>,
@@ -68,10 +71,23 @@ impl App {
             Some(id) if id.as_str() == BUILT_IN => Ok(id.clone()),
             Some(id) => match self.home().store.installed_base(id) {
                 Ok(_) => Ok(id.clone()),
-                Err(store::StoreError::NotFound { .. }) => Err(no_base(id)),
+                Err(store::StoreError::NotFound { .. }) => self.base_named(id),
                 Err(error) => Err(error.into()),
             },
         }
+    }
+
+    /// A base by the name that it has elsewhere: its repository on the hub, that repository's last part, or what it was called
+    /// when it came.
+    fn base_named(&self, name: &BaseId) -> Result<BaseId, ApiError> {
+        let same = |other: &str| other.eq_ignore_ascii_case(name.as_str());
+        let installed = self.home().store.installed_bases()?;
+        let by_name = || installed.iter().find(|one| one.repo.as_deref().is_some_and(same) || same(&one.base.name));
+        // `google/flan-t5-small` may have come from a folder of that name.
+        let last = name.as_str().rsplit('/').next().unwrap_or_default();
+        let by_last =
+            || installed.iter().find(|one| [one.base.id.as_str(), &one.base.name].iter().any(|own| own.eq_ignore_ascii_case(last)));
+        by_name().or_else(by_last).map(|one| one.base.id.clone()).ok_or_else(|| no_base(name))
     }
 
     /// The base that texts are written with: the one that a request names, else the default one, else the built-in one.
@@ -102,7 +118,7 @@ impl App {
     ///
     /// # Errors
     /// `OutOfMemory` with the figures when an installed base does not fit into the memory that is free; what loading reports.
-    pub(crate) fn base(&self, id: &BaseId) -> Result<Arc<LanguageModel>, ApiError> {
+    pub(crate) fn base(&self, id: &BaseId) -> Result<Arc<LoadedBase>, ApiError> {
         // Loading under the lock: a second caller waits for the first instead of loading the same weights again.
         let mut bases = lock(&self.models.bases);
         if let Some(loaded) = bases.get(id) {
@@ -114,17 +130,12 @@ impl App {
             let needed = self.home().store.installed_base(id)?.base.memory_mb;
             refuse_without_room(needed, memory::available_mb(), "is free now")?;
         }
-        let loaded = Arc::new(load(&path)?);
+        let loaded = Arc::new(LoadedBase::new(load(&path)?, self.base_kind(id)?));
         bases.insert(id.clone(), loaded.clone());
         Ok(loaded)
     }
 
-    /// The frozen weights in f32, for training. They are not kept: only a training needs them.
-    pub(crate) fn dense_weights(&self, id: &BaseId) -> Result<DenseWeights, ApiError> {
-        Ok(DenseWeights::load(&self.base_path(id)?)?)
-    }
-
-    pub(crate) fn base_config(&self, id: &BaseId) -> Result<LlamaConfig, ApiError> {
+    pub(crate) fn base_config(&self, id: &BaseId) -> Result<BaseConfig, ApiError> {
         facts::config(&self.base_path(id)?)
     }
 
@@ -189,9 +200,9 @@ impl App {
     }
 }
 
-pub(crate) fn load(path: &Path) -> Result<LanguageModel, ApiError> {
+pub(crate) fn load(path: &Path) -> Result<TextModel, ApiError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(LanguageModel::load(path, &LoadOptions::new(threads))?)
+    Ok(TextModel::load(path, &LoadOptions::new(threads))?)
 }
 
 fn path_of(home: &Home, installed: &InstalledBase) -> PathBuf {
@@ -199,8 +210,11 @@ fn path_of(home: &Home, installed: &InstalledBase) -> PathBuf {
 }
 
 fn no_base(id: &BaseId) -> ApiError {
-    ApiError::new(ErrorCode::NotFound, format!("There is no base named {id} here."))
-        .hint("The built-in base is named \"story\"; `inkling models list` lists all that are here.")
+    let hint = match id.as_str().contains('/') {
+        true => format!("Get it with `inkling models pull {id}`, or from a folder with `inkling models import`."),
+        false => "The built-in base is named \"story\"; `inkling models list` lists all that are here.".to_owned(),
+    };
+    ApiError::new(ErrorCode::NotFound, format!("There is no base named {id} here.")).hint(hint)
 }
 
 /// Refuses what needs more memory than there is; 0 stands for a figure that is not known.

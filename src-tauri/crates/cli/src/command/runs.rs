@@ -7,8 +7,8 @@ use crate::output::{Printer, duration, name, table};
 use app::calls::call;
 use base64::Engine as _;
 use domain::{
-    ApiError, BlindAnswer, BlindChoice, BlindPair, BlindRequest, ChartFormat, ChartQuery, Decision, ErrorCode, Limit, Run, RunDecision,
-    RunId, RunRef, SavedPath,
+    ApiError, BlindAnswer, BlindChoice, BlindPair, BlindRequest, ChartFormat, ChartQuery, Decision, ErrorCode, Limit, Recipe, Run,
+    RunDecision, RunId, RunRef, SavedPath, Search, Trial, TrialRung,
 };
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,12 @@ pub fn run(action: Option<Runs>, backend: &Backend, printer: &Printer) -> Result
             let run = backend.call::<call::Run>(which(id))?;
             printer.result(&run, || show(&run));
         }
+        Runs::Trials { id } => {
+            let search = backend.call::<call::RunSearch>(which(id))?;
+            printer.result(&search, || trials(&search));
+        }
         Runs::Chart { id, format, out } => chart(RunId(id), format, out, backend, printer)?,
-        Runs::Resume { id } => return train::resume(RunId(id), None, backend, printer),
+        Runs::Resume { id } => return train::resume(RunId(id), &train::Target::default(), backend, printer),
         Runs::Decide { id, decision } => {
             let decision = match decision {
                 Choice::Keep => Decision::Keep,
@@ -43,6 +47,36 @@ pub fn run(action: Option<Runs>, backend: &Backend, printer: &Printer) -> Result
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn trials(search: &Search) -> String {
+    let loss = |trial: &Trial, at: usize| match trial.rungs.get(at) {
+        Some(TrialRung { heldout_loss: Some(loss), .. }) => format!("{loss:.3}"),
+        Some(_) => "failed".to_owned(),
+        None => String::new(),
+    };
+    let row = |trial: &Trial| {
+        let numbers = &trial.hyperparameters;
+        let size = if trial.recipe == Recipe::SoftPrompt { numbers.virtual_tokens } else { numbers.rank };
+        let modules = if numbers.target_modules.is_empty() { "all".to_owned() } else { numbers.target_modules.join(",") };
+        let mut cells = vec![
+            if trial.number == 0 { "default".to_owned() } else { trial.number.to_string() },
+            trial.recipe.label().to_owned(),
+            size.to_string(),
+            if trial.recipe == Recipe::SoftPrompt { String::new() } else { modules },
+            numbers.dropout.to_string(),
+            numbers.learning_rate.to_string(),
+        ];
+        cells.extend((0..search.rungs.len()).map(|at| loss(trial, at)));
+        cells.push(name(&trial.state));
+        cells
+    };
+    let steps: Vec<String> = search.rungs.iter().map(|steps| format!("{steps} steps")).collect();
+    let heads = ["trial", "method", "size", "modules", "dropout", "rate"].into_iter().map(str::to_owned);
+    let heads = heads.chain(steps).chain(["state".to_owned()]).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(heads).chain(search.trials.iter().map(row)).collect();
+    let found = search.found.as_ref().map_or(String::new(), |found| format!("\n{}", found.reason));
+    format!("{}{found}", table(&rows))
 }
 
 /// Takes the answers given, then shows the test as it stands.

@@ -187,6 +187,35 @@ fn completions_and_the_manual_need_no_data_folder() {
     ] {
         assert!(help.contains(flag), "the kept flag {flag}");
     }
+    let help = home.run("train adapter --help").out;
+    for flag in [
+        "--mode",
+        "--base-model",
+        "--data",
+        "--output-dir",
+        "--epochs",
+        "--lr",
+        "--batch-size",
+        "--grad-accum",
+        "--max-seq-len",
+        "--quantization",
+        "--peft",
+        "--rank",
+        "--alpha",
+        "--dropout",
+        "--checkpoint-steps",
+        "--checkpoint-total-limit",
+        "--resume-from",
+        "--no-resume",
+        "--search",
+        "--search-minutes",
+        "--target-modules",
+    ] {
+        assert!(help.contains(flag), "the kept flag {flag}");
+    }
+    for word in ["orpo", "qlora", "int4", "int8", "fp16"] {
+        assert!(help.contains(word), "the kept choice {word}");
+    }
 }
 
 #[test]

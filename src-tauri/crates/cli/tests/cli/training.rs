@@ -122,3 +122,64 @@ fn a_training_runs_in_the_owner_and_is_followed_from_here() {
     assert!(told.first() == Some(&0) && told.last() == Some(&4), "no point is lost on the way: {told:?}");
     assert_eq!(lines.last().unwrap()["event"], "finished");
 }
+
+#[test]
+fn a_search_tells_its_trials_and_the_result_lies_where_the_old_command_put_it() {
+    let home = Home::new();
+    let out = home.path().join("results");
+    let rows = home.path().join("rows.jsonl");
+    let row =
+        |index: usize| json!({"prompt": format!("story {index}"), "completion": format!("A fox ran home {index} times.")}).to_string();
+    std::fs::write(&rows, (0..6).map(row).collect::<Vec<_>>().join("\n")).unwrap();
+    let line =
+        "train adapter --steps 4 --rank 2 --target-modules q_proj,v_proj --layers 2 --dropout 0 --max-seq-len 32 --search-minutes 2 --json";
+    let files = ["--output-dir".into(), out.clone().into_os_string(), "--data".into(), rows.into_os_string()];
+    let ended = home.run_words(line.split_whitespace().map(std::ffi::OsString::from).chain(files));
+    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+    let lines = ended.lines();
+    let phases: Vec<_> = named(&lines, "phase").iter().filter_map(|line| line["number"].as_u64()).collect();
+    assert_eq!(phases, [1, 2, 3, 4]);
+    let trials = named(&lines, "trial");
+    assert!(trials.len() > 3 && trials.iter().any(|line| line["trial"]["rungs"][0]["heldout_loss"].is_number()), "{trials:?}");
+    let found = named(&lines, "searched");
+    assert_eq!(found.len(), 1);
+    assert!(found[0]["found"]["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
+    let last = lines.last().unwrap();
+    for field in ["adapter_id", "metrics", "artifact"] {
+        assert!(!last[field].is_null(), "the kept field {field}: {last}");
+    }
+    assert!(std::path::Path::new(last["artifact"].as_str().unwrap()).join("adapter_config.json").is_file());
+    assert!(last["metrics"]["loss"].is_number() && last["metrics"]["heldout_loss"].is_number(), "{last}");
+    let run = last["run_id"].as_str().unwrap();
+    let search = home.run(&format!("runs trials {run} --json")).json();
+    assert_eq!(search["found"]["winner"], found[0]["found"]["winner"]);
+    let table = home.run(&format!("runs trials {run}")).out;
+    assert!(table.contains("default") && table.contains("chosen") && table.contains("4 steps"), "{table}");
+    let none = home.run("runs trials run_none --json");
+    assert_eq!((none.code, &none.error()["code"]), (1, &json!("not_found")));
+}
+
+#[test]
+fn a_run_is_named_and_placed_as_the_old_command_did_and_found_again() {
+    let home = liked(2);
+    let (out, exactly) = (home.path().join("results"), home.path().join("here/it/is"));
+    let line = "train soft-prompt --steps 2 --batch-size 1 --num-virtual-tokens 2 --target-max-tokens 16 --json";
+    let train = |more: &[&std::ffi::OsStr]| {
+        let ended = home.run_words(line.split_whitespace().map(std::ffi::OsStr::new).chain(more.iter().copied()));
+        assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+        ended.lines().pop().unwrap()["run_id"].as_str().unwrap().to_owned()
+    };
+    let own = train(&["--run-id".as_ref(), "winter-2".as_ref(), "--output-dir".as_ref(), out.as_ref()]);
+    let record =
+        |folder: &std::path::Path| -> Value { serde_json::from_slice(&std::fs::read(folder.join("training_run.json")).unwrap()).unwrap() };
+    let named = out.join("winter-2");
+    assert_eq!((&record(&named)["run_id"], &record(&named)["inkling_run_id"]), (&json!("winter-2"), &json!(own)));
+    assert_eq!(std::fs::read_link(out.join("latest")).unwrap().to_str(), Some("winter-2"));
+    train(&["--run-directory".as_ref(), exactly.as_ref()]);
+    assert!(exactly.join("adapter_model.safetensors").is_file());
+    assert_eq!(record(&exactly)["run_directory"].as_str(), exactly.to_str());
+    // It is over, so it cannot go on; but it is known which one it is.
+    let resumed = home.run_words(["train", "soft-prompt", "--json", "--resume-from", named.to_str().unwrap()]);
+    assert_eq!((resumed.code, &resumed.error()["code"]), (1, &json!("conflict")));
+    assert!(resumed.error()["message"].as_str().is_some_and(|message| message.contains(&own)));
+}

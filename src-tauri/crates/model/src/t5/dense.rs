@@ -115,6 +115,22 @@ impl T5Source {
         Ok(source)
     }
 
+    /// Numbers in the whole base.
+    pub fn parameters(&self) -> usize {
+        let head = if self.shards.contains("lm_head.weight") { self.config.vocab * self.config.hidden } else { 0 };
+        self.config.parameters() + head
+    }
+
+    /// Of all weight files.
+    pub fn bytes(&self) -> u64 {
+        self.shards.bytes()
+    }
+
+    /// How most of the numbers are held.
+    pub fn number_format(&self) -> &'static str {
+        self.shards.dtype("decoder.block.0.layer.0.SelfAttention.q.weight").unwrap_or("?")
+    }
+
     pub fn layers(&self, decoder: bool) -> usize {
         if decoder { self.config.decoder_layers } else { self.config.encoder_layers }
     }

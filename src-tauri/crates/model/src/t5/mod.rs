@@ -9,6 +9,8 @@ mod weights;
 pub use config::T5Config;
 pub use dense::{DenseT5, DenseT5Cross, DenseT5Layer, DenseT5Stack, DistanceTable};
 
+pub(crate) use dense::T5Source;
+
 use crate::decoder::Item;
 use crate::generate::{Completion, TokenEvent};
 use crate::linear::Machine;

@@ -135,8 +135,9 @@ fn a_base_is_inspected_without_its_weights() {
     assert!(facts.memory_bytes(Precision::Int8, 4, 100) > estimated);
     let facts = inspect(&folder("phi3-long")).unwrap();
     assert_eq!((facts.architecture, facts.parameters, facts.context, facts.chat), ("phi3", 85_312, 512, false));
-    assert_eq!(facts.config.variant.architecture, Architecture::Phi3);
-    assert_eq!(facts.config.variant.rotary_dim, Some(8), "half of each head turns");
+    let variant = &facts.config.decoder("it is a decoder").unwrap().variant;
+    assert_eq!(variant.architecture, Architecture::Phi3);
+    assert_eq!(variant.rotary_dim, Some(8), "half of each head turns");
 }
 
 #[test]

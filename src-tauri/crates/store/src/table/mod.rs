@@ -15,5 +15,6 @@ pub(crate) mod metric;
 pub(crate) mod preference;
 pub(crate) mod pull;
 pub(crate) mod run;
+pub(crate) mod search;
 pub(crate) mod setting;
 pub(crate) mod taste;

@@ -1,7 +1,7 @@
 //! Records of trainings.
 
-use crate::table::adapter;
 use crate::table::change_log::Recorder;
+use crate::table::{adapter, search};
 use crate::value::{Json, Name};
 use crate::{Conflict, Result, Store, StoreError};
 use domain::{AdapterId, BaseId, Change, JobId, Run, RunId, RunStatus, Timestamp};
@@ -35,8 +35,9 @@ CREATE TABLE run (
 ) STRICT;
 ";
 
-/// The job knows its run; a run's `job_id` is looked up, so that the two cannot disagree.
-const SELECT: &str = "SELECT run.*, (SELECT job.id FROM job WHERE job.run_id = run.id) AS job_id FROM run";
+/// The job knows its run; a run's `job_id` is looked up, so that the two cannot disagree. So is its search.
+const SELECT: &str = "SELECT run.*, (SELECT job.id FROM job WHERE job.run_id = run.id) AS job_id,
+    (SELECT search.plan FROM search WHERE search.run_id = run.id) AS search FROM run";
 
 impl Store {
     /// The newest runs first, at most `limit`.
@@ -142,7 +143,10 @@ pub(crate) fn insert(tx: &Recorder<'_>, run: &Run) -> Result<()> {
             run.finished_at.as_ref().map(|at| &at.0),
         ],
     )?;
-    if stored == 0 { Err(Conflict::Exists { id: run.run_id.0.clone() }.into()) } else { Ok(()) }
+    if stored == 0 {
+        return Err(Conflict::Exists { id: run.run_id.0.clone() }.into());
+    }
+    run.search.iter().try_for_each(|plan| search::insert(tx, &run.run_id, plan))
 }
 
 pub(crate) fn update(tx: &Recorder<'_>, run: &Run) -> Result<()> {
@@ -203,6 +207,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Run> {
     let verdict: Option<Json<_>> = row.get("verdict")?;
     let decision: Option<Name<_>> = row.get("decision")?;
     let error: Option<Json<_>> = row.get("error")?;
+    let search: Option<Json<_>> = row.get("search")?;
     Ok(Run {
         run_id: RunId(row.get("id")?),
         job_id: row.get::<_, Option<_>>("job_id")?.map(JobId),
@@ -210,6 +215,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Run> {
         recipe,
         base: BaseId(row.get("base")?),
         hyperparameters,
+        search: search.map(|Json(plan)| plan),
         phase: phase.map(|Name(phase)| phase),
         step: row.get("step")?,
         samples: row.get("samples")?,

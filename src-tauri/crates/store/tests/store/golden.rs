@@ -24,7 +24,7 @@ fn writes_the_golden_database() {
     store.save_taste("{\"thumbs\":2}", &TasteSummary { trained: true, thumbs: 2, ..TasteSummary::default() }).unwrap();
     store.save_settings(&Settings { theme: Theme::Dark, ..Settings::default() }).unwrap();
     store.save_draft(&Draft { json: "{\"prompt\":\"Half\"}".into() }).unwrap();
-    store.enqueue(&job("job_1", Priority::High), &run("run_1")).unwrap();
+    store.enqueue(&job("job_1", Priority::High), &Run { search: Some(crate::searches::plan()), ..run("run_1") }).unwrap();
     store.claim_job("golden").unwrap().unwrap();
     store.append_metrics(&"run_1".into(), &[metric(1), metric(2)]).unwrap();
     store.insert_adapter(&Adapter { state: AdapterState::Active, ..adapter("ad_1", Some("run_1")) }).unwrap();
@@ -34,6 +34,7 @@ fn writes_the_golden_database() {
     store.insert_base(&crate::bases::installed("tiny")).unwrap();
     crate::bases::queue(&store, "job_9", "org/model").unwrap();
     store.add_preference(&crate::preferences::preference("pref_1", Some("gen_2"), "better", "worse")).unwrap();
+    store.update_search(&crate::searches::half_way("run_1")).unwrap();
     let target = folder().join(format!("v{SCHEMA_VERSION}.db"));
     assert!(!target.exists(), "a shipped schema is never made again: {}", target.display());
     store.backup_to(&target).unwrap();
@@ -69,6 +70,9 @@ fn every_golden_database_opens_with_everything_in_it() {
             assert_eq!(store.pull(&"job_9".into()).unwrap().unwrap().1.model, "org/model");
         }
         assert_eq!(store.preferences().unwrap().len(), usize::from(version >= 4));
+        if version >= 5 {
+            assert_eq!(store.search(&"run_1".into()).unwrap(), crate::searches::half_way("run_1"));
+        }
         assert!(!store.changes_after(0, 100).unwrap().is_empty());
     }
 }

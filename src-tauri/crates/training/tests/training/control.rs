@@ -88,3 +88,15 @@ fn a_stop_is_heard_while_waiting_and_a_cancel_outweighs_a_pause() {
     control.resume();
     assert_eq!(control.breathe(), Err(Stop::Cancelled), "a resume does not take a cancel back");
 }
+
+#[test]
+fn what_stops_the_whole_stops_its_part_but_not_the_other_way_round() {
+    let whole = Control::default();
+    let (first, second) = (whole.part(), whole.part());
+    first.cancel();
+    assert_eq!((first.stop(), second.stop(), whole.stop()), (Some(Stop::Cancelled), None, None));
+    whole.pause();
+    assert_eq!((first.stop(), second.stop()), (Some(Stop::Cancelled), Some(Stop::Paused)));
+    whole.resume();
+    assert_eq!(second.stop(), None);
+}

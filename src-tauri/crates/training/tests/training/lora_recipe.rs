@@ -195,3 +195,35 @@ fn the_estimate_of_an_adapter_grows_with_what_it_depends_on() {
     let wide = LoraShape { rank: 8, ..quick(false).shape };
     assert!(memory(LoraConfig { shape: wide, ..quick(false) }) > plain.peak_memory_bytes, "a higher rank needs more");
 }
+
+#[test]
+fn an_adapter_of_the_last_layers_leaves_the_others_alone_and_travels_as_peft_writes_it() {
+    let base = tiny_base(true);
+    for dora in [false, true] {
+        let config = LoraConfig { layers: Some(1), ..quick(dora) };
+        let data = Dataset { heldout: Vec::new(), ..dataset() };
+        let learn = || train(&base, &data, &config, tempfile::tempdir().unwrap().path(), &mut Recorder::default());
+        let trained = learn();
+        assert!(trained.final_loss < trained.history[0].loss - 0.1, "it learns: {:?}", trained.history);
+        assert_eq!(trained.adapter.layers.iter().map(Vec::len).collect::<Vec<_>>(), [0, 7]);
+        assert_same(&learn(), &trained);
+        let dir = tempfile::tempdir().unwrap();
+        trained.adapter.save(dir.path(), base.config(), "tiny").unwrap();
+        let written: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.path().join("adapter_config.json")).unwrap()).unwrap();
+        assert_eq!(written["layers_to_transform"], serde_json::json!([1]));
+        let read = Lora::load(dir.path(), base.config()).unwrap();
+        assert!(read == trained.adapter);
+        // It goes on from there, and only from there.
+        let start = LoraStart::Trained(read);
+        assert!(LoraConfig { start: start.clone(), ..config.clone() }.check(base.config()).is_ok());
+        let all = LoraConfig { start, ..quick(dora) };
+        assert!(matches!(all.check(base.config()), Err(TrainError::Config { field: "start", .. })));
+        assert_ne!(config.identity(), quick(dora).identity(), "a checkpoint of one does not continue the other");
+    }
+    let all = LoraConfig { layers: Some(2), ..quick(false) };
+    assert!(uninterrupted(&base, &all).adapter == uninterrupted(&base, &quick(false)).adapter, "all layers are all");
+    for wrong in [0, 3] {
+        let error = LoraConfig { layers: Some(wrong), ..quick(false) }.check(base.config());
+        assert!(matches!(error, Err(TrainError::Config { field: "layers", .. })), "{wrong}: {error:?}");
+    }
+}

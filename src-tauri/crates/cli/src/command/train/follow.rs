@@ -5,8 +5,10 @@ use crate::backend::Backend;
 use crate::output::Printer;
 use app::calls::call;
 use domain::{
-    ApiError, Change, ErrorCode, Event, JobRef, Metric, MetricsQuery, Phase, Run, RunId, RunRef, RunStatus, TrainEvent, TrainQueued,
+    AdapterId, ApiError, Change, ErrorCode, Event, FinishedMetrics, JobRef, Metric, MetricsQuery, Phase, Run, RunId, RunRef, RunStatus,
+    Search, TrainEvent, TrainQueued, Trial, TrialState,
 };
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,10 @@ pub fn follow(
                     show_new(&mut follower, &mut progress, backend)?;
                     None
                 }
+                Change::SearchChanged { search } if search.run_id == queued.run_id => {
+                    follower.search_changed(*search).iter().for_each(|event| progress.show(event));
+                    None
+                }
                 Change::RunCheckpoint { run_id, step } if run_id == queued.run_id => {
                     progress.show(&TrainEvent::Checkpoint { run_id, step });
                     None
@@ -52,7 +58,13 @@ pub fn follow(
             }
         };
         if let Some(run) = run {
-            follower.run_changed(&run).iter().for_each(|event| progress.show(event));
+            let events = follower.run_changed(&run);
+            // Announcements can be lost, and a search may be over before anybody listened.
+            if run.search.is_some() && !follower.searched && matches!(run.phase, Some(Phase::Train | Phase::Evaluate)) {
+                let search = backend.call::<call::RunSearch>(RunRef { run_id: run.run_id.clone() })?;
+                follower.search_changed(search).iter().for_each(|event| progress.show(event));
+            }
+            events.iter().for_each(|event| progress.show(event));
             if let Some(ended) = ended(&run) {
                 show_new(&mut follower, &mut progress, backend)?;
                 progress.end(&ended);
@@ -91,11 +103,26 @@ struct Follower {
     started: bool,
     phase: Option<Phase>,
     last_step: Option<u32>,
+    trials: Vec<Trial>,
+    searched: bool,
 }
 
 impl Follower {
     fn new(run_id: RunId, after: Option<u32>) -> Self {
-        Self { run_id, started: false, phase: None, last_step: after }
+        Self { run_id, started: false, phase: None, last_step: after, trials: Vec::new(), searched: false }
+    }
+
+    /// Each trial as often as something became of it, then what was found.
+    fn search_changed(&mut self, search: Search) -> Vec<TrainEvent> {
+        let run_id = || self.run_id.clone();
+        let news = search.trials.iter().filter(|trial| trial.state != TrialState::Waiting && !self.trials.contains(trial));
+        let mut told: Vec<_> = news.map(|trial| TrainEvent::Trial { run_id: run_id(), trial: trial.clone() }).collect();
+        if let (false, Some(found)) = (self.searched, search.found) {
+            told.push(TrainEvent::Searched { run_id: run_id(), found });
+            self.searched = true;
+        }
+        self.trials = search.trials;
+        told
     }
 
     fn run_changed(&mut self, run: &Run) -> Vec<TrainEvent> {
@@ -152,15 +179,23 @@ fn ended(run: &Run) -> Option<TrainEvent> {
         RunStatus::Completed => match (run.adapter_id.clone(), run.final_loss, run.verdict.clone()) {
             (Some(adapter_id), Some(final_loss), Some(verdict)) => Some(TrainEvent::Finished {
                 run_id,
-                adapter_id,
+                adapter_id: adapter_id.clone(),
                 final_loss,
                 seconds: run.seconds.unwrap_or(0.0),
                 peak_memory_mb: run.peak_memory_mb.unwrap_or(0.0),
+                metrics: FinishedMetrics { loss: final_loss, heldout_loss: verdict.heldout_loss_after, steps: run.step },
+                artifact: artifact(&run.directory, &adapter_id),
                 verdict,
             }),
             _ => failed(ApiError::new(ErrorCode::Internal, "The training completed without an adapter or a verdict.")),
         },
     }
+}
+
+/// Where the adapter's files are: beside the runs in the data folder.
+fn artifact(run_directory: &str, adapter_id: &AdapterId) -> String {
+    let data = Path::new(run_directory).parent().and_then(Path::parent);
+    data.map(|data| data.join("adapters").join(adapter_id.as_str()).display().to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A training on the screen: a bar for people who watch, a few lines for those who do not, JSON lines for programs.
 
 use crate::output::{Printer, duration};
-use domain::{Metric, Phase, TrainEvent, Verdict};
+use domain::{Metric, Phase, Recipe, TrainEvent, Trial, TrialRung, TrialState, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 pub struct Progress<'a> {
@@ -26,6 +26,12 @@ impl<'a> Progress<'a> {
             }
             TrainEvent::Phase { phase, number, .. } => self.remark(&format!("{number} of 4: {}", in_words(*phase))),
             TrainEvent::Metric { metric, .. } => self.draw(metric),
+            TrainEvent::Trial { trial, .. } => {
+                if let Some(line) = trial_in_words(trial) {
+                    self.remark(&line);
+                }
+            }
+            TrainEvent::Searched { found, .. } => self.remark(&found.reason),
             _ => {}
         }
     }
@@ -77,6 +83,22 @@ fn bar(steps: u64) -> ProgressBar {
         Ok(style) => bar.with_style(style.progress_chars("=> ")),
         Err(_) => bar,
     }
+}
+
+/// What became of a trial, once something did.
+fn trial_in_words(trial: &Trial) -> Option<String> {
+    let numbers = &trial.hyperparameters;
+    let what = match (trial.number, trial.recipe) {
+        (0, _) => "the default".to_owned(),
+        (_, Recipe::SoftPrompt) => format!("soft prompt of {}", numbers.virtual_tokens),
+        (_, recipe) => format!("{} of rank {}", recipe.label(), numbers.rank),
+    };
+    let result = match (trial.state, trial.rungs.last()?) {
+        (TrialState::Climbing, TrialRung { steps, heldout_loss: Some(loss), .. }) => format!("held-out loss {loss:.3} after {steps} steps"),
+        (TrialState::Failed, _) => trial.problem.clone().unwrap_or_else(|| "failed".to_owned()),
+        _ => return None,
+    };
+    Some(format!("  trial {}: {what}, learning rate {}: {result}", trial.number, numbers.learning_rate))
 }
 
 fn in_words(phase: Phase) -> &'static str {

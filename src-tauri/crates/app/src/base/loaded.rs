@@ -1,0 +1,52 @@
+//! A loaded base together with what it was taught: how it is asked, and how its texts end.
+
+use crate::prompt;
+use domain::{ApiError, BaseKind, GenreMix, Style};
+use model::{StoryFormat, TextModel};
+use std::ops::Deref;
+
+/// A base that writes, is asked in its own way, and is trained on what it will be asked.
+pub(crate) struct LoadedBase {
+    model: TextModel,
+    kind: BaseKind,
+}
+
+impl LoadedBase {
+    pub fn new(model: TextModel, kind: BaseKind) -> Self {
+        Self { model, kind }
+    }
+
+    /// The tokens before a text.
+    ///
+    /// # Errors
+    /// What the base's own conversation format reports.
+    pub fn asked(&self, genres: &GenreMix, style: Option<Style>, prompt: &str) -> Result<Vec<u32>, ApiError> {
+        prompt::tokens_before(self, self.kind, genres, style, prompt)
+    }
+
+    /// The tokens of a text.
+    pub fn text(&self, words: &str) -> Vec<u32> {
+        self.tokenizer().encode(&StoryFormat::plain(words))
+    }
+
+    /// The tokens by which a text ends.
+    pub fn stop(&self) -> Vec<u32> {
+        prompt::stop(self, self.kind)
+    }
+
+    /// The token that a text to learn from ends with.
+    pub fn end(&self) -> Option<u32> {
+        match self.kind {
+            BaseKind::Story => self.tokenizer().special(StoryFormat::END),
+            BaseKind::Instruct | BaseKind::Plain => self.stop().first().copied(),
+        }
+    }
+}
+
+impl Deref for LoadedBase {
+    type Target = TextModel;
+
+    fn deref(&self) -> &TextModel {
+        &self.model
+    }
+}
