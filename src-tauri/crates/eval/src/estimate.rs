@@ -1,9 +1,10 @@
 //! Means with their intervals.
 
 use crate::Random;
+use serde::{Deserialize, Serialize};
 
 /// A mean with its 95% interval.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     pub mean: f64,
     pub low: f64,

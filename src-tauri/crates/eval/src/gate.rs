@@ -1,19 +1,20 @@
 //! E7: sabotaged updates against the app's own promotion check, and how fast an update is taken back.
 
-use crate::oracle::{Bar, Seen, User};
+use crate::oracle::{Bar, Kind, Seen, User};
 use crate::{EvalError, Pool, Random};
 use app::{App, OpenOptions, Opened};
 use domain::{
     Decision, FeedbackRequest, HyperparameterChoice, JobRef, Objective, Recipe, Run, RunDecision, RunRef, RunStatus, TrainRequest,
     WriteRequest,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How an update is spoilt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sabotage {
     /// None: a control, to count false alarms.
     None,
@@ -26,10 +27,14 @@ pub enum Sabotage {
 }
 
 /// What became of one update.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GateResult {
+    pub user: String,
     pub sabotage: Sabotage,
     pub promoted: bool,
+    /// Whether the check found harm: language less natural or less varied, or texts liked less. An update that is merely not
+    /// shown to be better stays on trial without one.
+    pub alarm: bool,
     pub reason: String,
     /// Until an update that was kept is taken back.
     pub rollback_seconds: f64,
@@ -37,12 +42,17 @@ pub struct GateResult {
     pub same_text: bool,
 }
 
+/// What the app's check allows (LEARNING.md, E4 and E5).
+const MOST_PERPLEXITY: f64 = 1.05;
+const LEAST_VARIETY: f64 = 0.90;
+
 /// Updates of an adapter, in tokens short enough for minutes.
 const LENGTH: u32 = 90;
 const STEPS: u32 = 24;
 const PROMPTS: usize = 24;
 
-/// One person's app with thumbs, and updates of each kind in turn; `count` of them are sabotaged, as many are not.
+/// One person's app with thumbs, and updates of each kind in turn; `count` of them are sabotaged, as many are not. From
+/// random thumbs none is: that nothing of them is promoted is E6.
 ///
 /// # Errors
 /// What the app reports.
@@ -56,12 +66,13 @@ pub fn run(user: &User, pool: &Pool, count: usize, tell: &mut dyn FnMut(&GateRes
     let mut results = Vec::new();
     for at in 0..2 * count {
         let sabotage = match (at % 2, at / 2 % 3) {
+            _ if user.kind == Kind::Random => Sabotage::None,
             (0, _) => Sabotage::None,
             (_, 0) => Sabotage::Rate,
             (_, 1) => Sabotage::Labels,
             _ => Sabotage::Garbage,
         };
-        let result = update(&app, pool, sabotage, at as u32)?;
+        let result = update(&app, user, pool, sabotage, at as u32)?;
         tell(&result);
         results.push(result);
     }
@@ -92,14 +103,14 @@ fn teach(app: &Arc<App>, user: &User, pool: &Pool) -> Result<(), EvalError> {
     let bar = Bar::new(&texts.iter().map(|(_, value)| *value).collect::<Vec<_>>());
     let mut random = Random::for_purpose("gate", 0);
     for (candidate_id, value) in texts {
-        let liked = bar.likes(value) != random.chance(user.slips);
+        let liked = if user.kind == Kind::Random { random.chance(0.5) } else { bar.likes(value) != random.chance(user.slips) };
         let verdict = Some(if liked { 1 } else { -1 });
         app.feedback(FeedbackRequest { candidate_id, verdict, tags: Vec::new(), comment: None, edited_text: None })?;
     }
     Ok(())
 }
 
-fn update(app: &Arc<App>, pool: &Pool, sabotage: Sabotage, seed: u32) -> Result<GateResult, EvalError> {
+fn update(app: &Arc<App>, user: &User, pool: &Pool, sabotage: Sabotage, seed: u32) -> Result<GateResult, EvalError> {
     let write = || -> Result<String, EvalError> {
         Ok(app.write(request(pool, pool.held_out()[0], 1, 7))?.candidates.into_iter().map(|one| one.text).collect())
     };
@@ -137,7 +148,8 @@ fn update(app: &Arc<App>, pool: &Pool, sabotage: Sabotage, seed: u32) -> Result<
     app.decide(RunDecision { run_id: queued.run_id.clone(), decision: Decision::Undo })?;
     let rollback_seconds = began.elapsed().as_secs_f64();
     let same_text = write()? == before;
-    Ok(GateResult { sabotage, promoted: verdict.promoted, reason: verdict.reason, rollback_seconds, same_text })
+    let alarm = verdict.fluency_ratio > MOST_PERPLEXITY || verdict.diversity_ratio < LEAST_VARIETY || verdict.high < 0.5;
+    Ok(GateResult { user: user.name.to_owned(), sabotage, promoted: verdict.promoted, alarm, reason: verdict.reason, rollback_seconds, same_text })
 }
 
 fn ended(app: &Arc<App>, which: &RunRef) -> Result<Run, EvalError> {

@@ -1,12 +1,15 @@
 //! `inkling-eval`: the experiments from the terminal.
 //!
-//! `inkling-eval run [--only e1,e3,…] [--report DIR] [--seeds N] [--users NAME,…] [--methods N] [--steps N] [--updates N]`
-//! writes `report.md` and figures; `inkling-eval pool` writes the candidate pool anew.
+//! `inkling-eval run [--only e1,e3,…] [--report DIR] [--seeds N] [--users NAME,…] [--methods NAME,…] [--steps N] [--updates N]`
+//! runs experiments; those on adapters take hours and add their results to `tuned.jsonl` and `gate.jsonl` of the folder.
+//! `inkling-eval report` makes `REPORT.md` anew from `notes.md`, E1, E2, E6 and E8 run afresh, and those files.
+//! `inkling-eval pool` writes the candidate pool anew.
 
-use eval::oracle::{OTHERS, USERS, User};
+use eval::gate::GateResult;
+use eval::oracle::{DRAWN, Kind, OTHERS, USERS, User};
 use eval::taste_runs::UserResult;
-use eval::tuned::{Bases, Method};
-use eval::{EvalError, Pool, figure, gate, report, taste_runs, tuned};
+use eval::tuned::{Bases, Method, TunedResult};
+use eval::{EvalError, Pool, figure, gate, records, report, report_weights, taste_runs, tuned};
 use model::{LanguageModel, LoadOptions};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +32,10 @@ fn work(arguments: &[String]) -> Result<(), EvalError> {
             Ok(())
         }
         Some("run") => run(&Options::read(&arguments[1..])?),
-        _ => Err(EvalError::Usage("usage: inkling-eval run [--only e1,e2] [--report DIR] [--seeds N] | inkling-eval pool".to_owned())),
+        Some("report") => whole_report(&Options::read(&arguments[1..])?),
+        _ => Err(EvalError::Usage(
+            "usage: inkling-eval run [--only e1,e2] [--report DIR] [--seeds N] | report [--seeds N] | pool".to_owned(),
+        )),
     }
 }
 
@@ -38,7 +44,7 @@ struct Options {
     report: PathBuf,
     seeds: u64,
     users: Vec<String>,
-    methods: usize,
+    methods: Vec<String>,
     steps: u32,
     updates: usize,
 }
@@ -64,7 +70,7 @@ impl Options {
             report: given.get("report").map_or_else(|| PathBuf::from("."), PathBuf::from),
             seeds: number("seeds", 5)?,
             users: list("users"),
-            methods: number("methods", Method::ALL.len() as u64)? as usize,
+            methods: list("methods"),
             steps: number("steps", 60)? as u32,
             updates: number("updates", 20)? as usize,
         })
@@ -79,39 +85,94 @@ impl Options {
     }
 }
 
+/// Where the committed report lies.
+const REPORT: &str = env!("CARGO_MANIFEST_DIR");
+
 fn run(options: &Options) -> Result<(), EvalError> {
-    std::fs::create_dir_all(&options.report).map_err(EvalError::file(&options.report))?;
+    let folder = &options.report;
+    std::fs::create_dir_all(folder).map_err(EvalError::file(folder))?;
     let mut text =
         String::from("# What the experiments found\n\nMade by `inkling-eval run`; LEARNING.md says what each experiment is.\n\n");
     if options.wants(&["e1", "e2", "e6", "e8"]) {
-        for (title, users, file) in [("The users taste was developed against", &USERS[..], "users"), ("Other users", &OTHERS[..], "others")]
-        {
-            let results: Vec<UserResult> = taste_runs::run(&options.chosen(users), options.seeds)?;
-            text.push_str(&report::taste(title, &results, options.seeds));
-            figure::learning_curves(&results, &options.report.join(format!("{file}.svg")))?;
-            text.push_str(&format!("![Held-out AUC over thumbs; red: the targets]({file}.svg)\n\n"));
-        }
+        text.push_str(&taste_report(options, folder, "")?);
     }
     let pool = Pool::frozen()?;
+    let everybody: Vec<User> = [&USERS[..], &OTHERS[..], &DRAWN[..]].concat();
     if options.wants(&["e3", "e4", "e5"]) {
         let bases = Bases::load(Path::new(BASE))?;
-        let mut results = Vec::new();
-        for user in options.chosen(&USERS).iter().filter(|user| user.learnable()) {
-            for method in Method::ALL.into_iter().take(options.methods) {
+        let chosen = if options.users.is_empty() { USERS.to_vec() } else { options.chosen(&everybody) };
+        for user in chosen.iter().filter(|user| user.learnable()) {
+            let wanted = |method: &Method| options.methods.is_empty() || options.methods.iter().any(|name| name == method.key());
+            for method in Method::ALL.into_iter().filter(wanted) {
                 let result = tuned::run(&bases, &pool, user, method, options.steps, 0)?;
-                println!("{}", report::tuned_row(&result));
-                results.push(result);
+                println!("{}", report_weights::tuned_row(&result));
+                records::keep(&folder.join("tuned.jsonl"), &result)?;
             }
         }
-        text.push_str(&report::tuned(&results));
     }
     if options.wants(&["e7"]) {
-        let user = options.chosen(&USERS)[0];
-        let results = gate::run(&user, &pool, options.updates, &mut |result| println!("{}", report::gate_row(result)))?;
-        text.push_str(&report::gate(&results));
+        // Somebody with a taste, and somebody without (E6).
+        let chosen = if options.users.is_empty() {
+            everybody.iter().filter(|user| matches!(user.name, "dialogue" | "random")).copied().collect()
+        } else {
+            options.chosen(&everybody)
+        };
+        for user in chosen {
+            let updates = if user.kind == Kind::Random { options.updates.div_ceil(2) } else { options.updates };
+            let mut kept = Ok(());
+            gate::run(&user, &pool, updates, &mut |result| {
+                println!("{}", report_weights::gate_row(result));
+                if kept.is_ok() {
+                    kept = records::keep(&folder.join("gate.jsonl"), result);
+                }
+            })?;
+            kept?;
+        }
     }
-    let path = options.report.join("report.md");
+    text.push_str(&weights_report(folder)?);
+    let path = folder.join("report.md");
     std::fs::write(&path, &text).map_err(EvalError::file(&path))?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+/// E3 to E5 and E7 as they are kept in a folder.
+fn weights_report(folder: &Path) -> Result<String, EvalError> {
+    let tuned = records::load::<TunedResult>(&folder.join("tuned.jsonl"))?;
+    let gate = records::load::<GateResult>(&folder.join("gate.jsonl"))?;
+    Ok(report_weights::tuned(&tuned) + &report_weights::gate(&gate))
+}
+
+/// E1, E2, E6 and E8 of all three sets of users; figures go to `folder`, and are named from `within`.
+fn taste_report(options: &Options, folder: &Path, within: &str) -> Result<String, EvalError> {
+    let mut text = String::new();
+    let sets = [
+        ("The users taste was developed against", &USERS[..], "users"),
+        ("Other users, looked at while it was developed", &OTHERS[..], "others"),
+        ("Users drawn by chance, looked at once", &DRAWN[..], "drawn"),
+    ];
+    for (title, users, file) in sets {
+        let chosen = options.chosen(users);
+        if chosen.is_empty() {
+            continue;
+        }
+        let results: Vec<UserResult> = taste_runs::run(&chosen, options.seeds)?;
+        text.push_str(&report::taste(title, &results, options.seeds));
+        figure::learning_curves(&results, &folder.join(format!("{file}.svg")))?;
+        text.push_str(&format!("![Held-out AUC over thumbs; red: the targets]({within}{file}.svg)\n\n"));
+    }
+    Ok(text)
+}
+
+/// `REPORT.md` of this crate.
+fn whole_report(options: &Options) -> Result<(), EvalError> {
+    let folder = Path::new(REPORT).join("report");
+    let notes = folder.join("notes.md");
+    let mut text = std::fs::read_to_string(&notes).map_err(EvalError::file(&notes))?;
+    text.push_str(&taste_report(options, &folder, "report/")?);
+    text.push_str(&weights_report(&folder)?);
+    let path = Path::new(REPORT).join("REPORT.md");
+    std::fs::write(&path, text.trim_end().to_owned() + "\n").map_err(EvalError::file(&path))?;
     println!("{}", path.display());
     Ok(())
 }

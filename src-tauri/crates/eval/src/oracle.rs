@@ -1,10 +1,12 @@
 //! What simulated users like: their own reading of a text, which shares nothing with taste's features.
 
+mod drawn;
 mod others;
 mod users;
 
 use std::collections::HashSet;
 
+pub use drawn::DRAWN;
 pub use others::OTHERS;
 pub use users::USERS;
 

@@ -1,10 +1,8 @@
 //! The report: markdown tables with targets beside figures.
 
 use crate::estimate::Estimate;
-use crate::gate::{GateResult, Sabotage};
 use crate::oracle::Kind;
 use crate::taste_runs::{AFTER, SINCE_TURN, TURN, UserResult, mean, over_users};
-use crate::tuned::TunedResult;
 use std::fmt::Write;
 
 const E1_TARGETS: [f64; 3] = [0.70, 0.78, 0.85];
@@ -79,73 +77,4 @@ pub fn taste(title: &str, results: &[UserResult], seeds: u64) -> String {
     }
     text.push('\n');
     text
-}
-
-/// E3, E4 and E5.
-pub fn tuned(results: &[TunedResult]) -> String {
-    let mut text = String::from("## Tuned weights: one sample with the adapter against one of the plain base\n\n");
-    text.push_str(
-        "After 100 thumbs. E3: share won, by the oracle (targets: best ≥ 0.65, LoRA or DoRA with DPO or KTO ≥ 0.60, soft prompt\n",
-    );
-    text.push_str(
-        "≥ 0.55). E4: perplexity of probe stories (≤ 1.05) and repeated 4-grams (≤ 1.2). E5: distinct-2 (≥ 0.90), self-BLEU (≤ +0.05)\n",
-    );
-    text.push_str("and compression ratio (≤ 1.10), each against the plain base.\n\n");
-    text.push_str("| user | method | E3 won (Wilson 95%) | seconds | updates | perplexity × | repetition × | distinct-2 × | self-BLEU | compression × |\n");
-    text.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
-    for result in results {
-        let _ = writeln!(text, "{}", tuned_row(result));
-    }
-    text.push('\n');
-    text
-}
-
-pub fn tuned_row(result: &TunedResult) -> String {
-    format!(
-        "| {} | {} | {} | {:.0} | {} | {:.3} | {:.2} | {:.3} | {:+.3} | {:.3} |",
-        result.user,
-        result.method.name(),
-        result.wins,
-        result.seconds,
-        result.steps,
-        result.perplexity,
-        result.repetition,
-        result.distinct,
-        result.self_bleu,
-        result.compression
-    )
-}
-
-/// E7.
-pub fn gate(results: &[GateResult]) -> String {
-    let of = |spoilt: bool| results.iter().filter(move |result| (result.sabotage != Sabotage::None) == spoilt);
-    let caught = of(true).filter(|result| !result.promoted).count();
-    let promoted = of(false).filter(|result| result.promoted).count();
-    let slowest = results.iter().map(|result| result.rollback_seconds).fold(0.0, f64::max);
-    let same = results.iter().filter(|result| result.same_text).count();
-    let mut text = String::from("## E7: sabotaged updates and taking back\n\n");
-    let _ = writeln!(
-        text,
-        "{caught} of {} sabotaged updates were held back (target: all); {promoted} of {} sound ones were promoted. Slowest rollback\n{slowest:.2} s \
-         (target ≤ 5 s); after it {same} of {} wrote byte for byte what was written before.\n",
-        of(true).count(),
-        of(false).count(),
-        results.len()
-    );
-    text.push_str("| update | promoted | why | rollback, s | same text after |\n|---|---|---|---|---|\n");
-    for result in results {
-        let _ = writeln!(text, "{}", gate_row(result));
-    }
-    text.push('\n');
-    text
-}
-
-pub fn gate_row(result: &GateResult) -> String {
-    let kind = match result.sabotage {
-        Sabotage::None => "sound",
-        Sabotage::Rate => "learning rate × 100",
-        Sabotage::Labels => "flipped labels",
-        Sabotage::Garbage => "garbage text",
-    };
-    format!("| {kind} | {} | {} | {:.2} | {} |", result.promoted, result.reason, result.rollback_seconds, result.same_text)
 }

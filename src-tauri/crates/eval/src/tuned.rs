@@ -2,12 +2,13 @@
 
 use crate::estimate::Estimate;
 use crate::oracle::{Seen, User};
-use crate::pool::{LENGTH, sampler};
+use crate::pool::{LENGTH, SINGLE, sampler};
 use crate::text_figures::{compression_ratio, distinct_2, repeated_4_grams, self_bleu};
 use crate::thumbs::Judge;
 use crate::{EvalError, Pool, Prompt, Random};
 use model::{Adapters, DenseWeights, Generate, LanguageModel, LoadOptions, MemberSpec, StoryFormat, WeightedLora};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,7 +20,7 @@ use training::{
 };
 
 /// A way to tune.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Method {
     LoraKto,
     LoraDpo,
@@ -60,6 +61,21 @@ impl Method {
         }
     }
 
+    /// Its name on the command line.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::SoftPromptSft => "soft-sft",
+            Self::SoftPromptKto => "soft-kto",
+            Self::SoftPromptDpo => "soft-dpo",
+            Self::LoraSft => "lora-sft",
+            Self::LoraDpo => "lora-dpo",
+            Self::LoraKto => "lora-kto",
+            Self::DoraSft => "dora-sft",
+            Self::DoraDpo => "dora-dpo",
+            Self::DoraKto => "dora-kto",
+        }
+    }
+
     fn is_dora(self) -> bool {
         matches!(self, Self::DoraSft | Self::DoraDpo | Self::DoraKto)
     }
@@ -85,6 +101,10 @@ const SAMPLES: usize = 2;
 /// DPO and KTO learn at this share of the rate, as in the app.
 const JUDGED_RATE: f64 = 0.3;
 
+/// Taste must find the better text this much likelier to be liked, in log-odds, and makes at most so many pairs, as in the app.
+const CLEARLY_BETTER: f64 = 1.1;
+const MOST_TASTE_PAIRS: usize = 50;
+
 /// One learning prompt of so many only tells training when to stop.
 const MEASURED_EVERY: usize = 5;
 
@@ -92,9 +112,11 @@ const MEASURED_EVERY: usize = 5;
 const PROBES: &str = include_str!("../../../../assets/probes/stories.jsonl");
 
 /// What one adapter reached.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TunedResult {
-    pub user: &'static str,
+    pub user: String,
+    /// Parameters of the base, in millions: two bases' figures are not compared.
+    pub base: f64,
     pub method: Method,
     /// E3: one sample with the adapter against one of the plain base.
     pub wins: Estimate,
@@ -149,11 +171,10 @@ pub fn lessons(pool: &Pool, data: &TasteData, writer: &LanguageModel) -> Lessons
     let mut lessons =
         Lessons { examples: Dataset::default(), singles: Judgements::default(), pairs: Judgements::default(), prompts: Vec::new() };
     for (at, thumb) in data.thumbs.iter().enumerate() {
-        let entry = |generation: &str| generation.split('-').next().and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
-        let number = entry(&thumb.generation);
+        let number = entry_of(&thumb.generation);
         let prompt = &pool.entries[number].prompt;
         lessons.prompts.push(prompt.text.clone());
-        let measured = number.is_multiple_of(MEASURED_EVERY);
+        let measured = is_measured(number);
         let text = example(prompt, &thumb.text);
         if thumb.liked {
             let rivals = data.thumbs.iter().filter(|other| !other.liked && other.generation == thumb.generation);
@@ -166,7 +187,47 @@ pub fn lessons(pool: &Pool, data: &TasteData, writer: &LanguageModel) -> Lessons
         let single = Judgement::Single { text, liked: data.thumbs[at].liked };
         if measured { lessons.singles.heldout.push(single) } else { lessons.singles.train.push(single) }
     }
+    add_taste(&mut lessons, pool, data, example);
     lessons
+}
+
+fn is_measured(entry: usize) -> bool {
+    entry.is_multiple_of(MEASURED_EVERY)
+}
+
+/// What taste makes of the texts that nobody judged, as the app does it: once it has shown on real thumbs that it predicts
+/// them, the best and the worst of each unjudged generation are a pair too, those furthest apart first, never more than the
+/// person's own.
+fn add_taste(lessons: &mut Lessons, pool: &Pool, data: &TasteData, example: impl Fn(&Prompt, &str) -> Example) {
+    let taste = crate::thumbs::fit(data);
+    if !taste.confident {
+        return;
+    }
+    let judged: HashSet<usize> = data.thumbs.iter().map(|thumb| entry_of(&thumb.generation)).collect();
+    let mut chosen = Vec::new();
+    for entry in pool.learning().into_iter().filter(|entry| !judged.contains(entry)) {
+        let texts = &pool.entries[entry].texts[..SINGLE];
+        let mut scored: Vec<(f64, &String)> = texts.iter().map(|text| (taste.predict(text).logit, text)).collect();
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+        if let (Some((best, better)), Some((worst, worse))) = (scored.first(), scored.last())
+            && best - worst >= CLEARLY_BETTER
+        {
+            chosen.push((best - worst, entry, *better, *worse));
+        }
+    }
+    chosen.sort_by(|a, b| b.0.total_cmp(&a.0));
+    chosen.truncate(MOST_TASTE_PAIRS.min(lessons.pairs.train.len() + lessons.pairs.heldout.len()));
+    for (_, entry, better, worse) in chosen {
+        let prompt = &pool.entries[entry].prompt;
+        lessons.prompts.push(prompt.text.clone());
+        let pair = Judgement::Pair { chosen: example(prompt, better), rejected: example(prompt, worse) };
+        if is_measured(entry) { lessons.pairs.heldout.push(pair) } else { lessons.pairs.train.push(pair) }
+    }
+}
+
+/// The prompt of a generation's name.
+fn entry_of(generation: &str) -> usize {
+    generation.split('-').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Trains one user's adapter and measures it.
@@ -193,7 +254,8 @@ pub fn run(bases: &Bases, pool: &Pool, user: &User, method: Method, steps: u32, 
     }
     let ratio = |figure: fn(&[String]) -> f64| figure(&new_texts) / figure(&old_texts).max(1e-9);
     Ok(TunedResult {
-        user: user.name,
+        user: user.name.to_owned(),
+        base: (bases.dense.config().parameters() as f64 / 1e5).round() / 10.0,
         method,
         wins: Estimate::rate(wins, new_texts.len() as f64),
         seconds,
