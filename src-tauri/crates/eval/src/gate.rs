@@ -149,7 +149,15 @@ fn update(app: &Arc<App>, user: &User, pool: &Pool, sabotage: Sabotage, seed: u3
     let rollback_seconds = began.elapsed().as_secs_f64();
     let same_text = write()? == before;
     let alarm = verdict.fluency_ratio > MOST_PERPLEXITY || verdict.diversity_ratio < LEAST_VARIETY || verdict.high < 0.5;
-    Ok(GateResult { user: user.name.to_owned(), sabotage, promoted: verdict.promoted, alarm, reason: verdict.reason, rollback_seconds, same_text })
+    Ok(GateResult {
+        user: user.name.to_owned(),
+        sabotage,
+        promoted: verdict.promoted,
+        alarm,
+        reason: verdict.reason,
+        rollback_seconds,
+        same_text,
+    })
 }
 
 fn ended(app: &Arc<App>, which: &RunRef) -> Result<Run, EvalError> {

@@ -140,7 +140,7 @@ const FORMAT: u32 = 3;
 pub const FEWEST_THUMBS: usize = 8;
 pub const FEWEST_OF_EACH: usize = 2;
 /// The newest thumbs that are learned from; more would tell nothing that these do not.
-const MOST_LEARNED: usize = 4000;
+const MOST_LEARNED: usize = 2000;
 /// Log of how much likelier a taste must make the newest thumbs than none. At 0.5, random thumbs
 /// passed in two looks of 120.
 const ENOUGH_EVIDENCE: f64 = 1.0;

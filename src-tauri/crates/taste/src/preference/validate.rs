@@ -22,11 +22,14 @@ const Z: f64 = 2.0;
 const BEYOND_CHANCE: f64 = 1.0;
 /// Errors above one half that no luck explains.
 const BEYOND_LUCK: f64 = 4.0;
+/// Folds while thumbs are few, and when each fold has enough to learn from anyway.
 const FOLDS: usize = 5;
+const FEWER_FOLDS: usize = 3;
+const MANY: usize = 200;
 /// More thumbs than this tell the figure no better; the newest are used.
-const MOST: usize = 600;
+const MOST: usize = 400;
 
-/// Five-fold cross-validation that holds out whole generations, so that no text is judged by a model that has seen its
+/// Cross-validation that holds out whole generations, so that no text is judged by a model that has seen its
 /// siblings, and chooses the terms anew in each fold; repeated with other folds while thumbs are few. `None` when no fold can be made.
 pub(super) fn cross_validate(data: &TasteData, design: &Design, priors: &Priors, since: usize, steps: usize) -> Option<Validated> {
     let first = data.thumbs.len().saturating_sub(MOST);
@@ -41,11 +44,12 @@ pub(super) fn cross_validate(data: &TasteData, design: &Design, priors: &Priors,
     };
     let mut sum = 0.0;
     for repeat in 0..repeats {
-        let folds = folds(data, design, first, repeat);
+        let count = if liked.len() < MANY { FOLDS } else { FEWER_FOLDS };
+        let folds = folds(data, design, first, count, repeat);
         let judged = &|fold: usize| judge_fold(data, design, priors, since, &folds, fold, recent.clone(), steps);
         // The folds know nothing of each other; together they take no longer than one where cores are free.
         let found: Vec<Vec<(usize, f64)>> = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..FOLDS).map(|fold| scope.spawn(move || judged(fold))).collect();
+            let others: Vec<_> = (1..count).map(|fold| scope.spawn(move || judged(fold))).collect();
             let mut found = vec![judged(0)];
             found.extend(others.into_iter().map(|fold| fold.join().unwrap_or_default()));
             found
@@ -93,7 +97,7 @@ fn judge_fold(
 
 /// The fold of every item (`None`: not used). Generations are dealt out in order of their share of liked texts, so
 /// that every fold has about the same; within one share the order is drawn from `repeat`.
-fn folds(data: &TasteData, design: &Design, first: usize, repeat: u64) -> Vec<Option<usize>> {
+fn folds(data: &TasteData, design: &Design, first: usize, count: usize, repeat: u64) -> Vec<Option<usize>> {
     let mut members: Vec<(Vec<usize>, usize)> = Vec::new();
     let mut by_name: HashMap<&str, usize> = HashMap::new();
     let thumbs = data.thumbs.iter().enumerate().skip(first).map(|(item, thumb)| (item, thumb.generation.as_str(), thumb.liked));
@@ -106,7 +110,7 @@ fn folds(data: &TasteData, design: &Design, first: usize, repeat: u64) -> Vec<Op
         members[at].1 += usize::from(liked);
     }
     // From one or two generations no whole one can be spared: hold out single texts.
-    let alone = members.len() < FOLDS;
+    let alone = members.len() < count;
     if alone {
         members = data.thumbs.iter().enumerate().skip(first).map(|(item, thumb)| (vec![item], usize::from(thumb.liked))).collect();
     }
@@ -125,13 +129,13 @@ fn folds(data: &TasteData, design: &Design, first: usize, repeat: u64) -> Vec<Op
     let mut fold_of = vec![None; design.items.len()];
     for (at, (_, _, generation)) in keyed.into_iter().enumerate() {
         for item in &members[generation].0 {
-            fold_of[*item] = Some(at % FOLDS);
+            fold_of[*item] = Some(at % count);
         }
     }
     for (at, comparison) in data.comparisons.iter().enumerate() {
         // A comparison goes with its generation; one of another generation is always learned from.
         let same = by_name.get(comparison.generation.as_str()).filter(|_| !alone);
-        let fold = same.map_or(Some(FOLDS), |generation| members[*generation].0.first().and_then(|item| fold_of[*item]));
+        let fold = same.map_or(Some(count), |generation| members[*generation].0.first().and_then(|item| fold_of[*item]));
         let item = data.thumbs.len() + 2 * at;
         fold_of[item] = fold;
         fold_of[item + 1] = fold;
