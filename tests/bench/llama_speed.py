@@ -1,12 +1,14 @@
 """llama.cpp's speed on this machine, through llama-cpp-python.
 
-usage: llama_speed.py MODEL.gguf --sequences 8 [--threads 2 --prompt 256 --generate 64 --rounds 3]
+usage: llama_speed.py MODEL.gguf --sequences 8 [--threads 2 --prompt 256 --generate 64 --rounds 3] [--one-by-one]
 Prints one JSON line with the medians of the rounds, after one to warm up. The prompt is decoded once and its cells are
-shared by all sequences; tokens are random and no sampler runs, as in `inkling bench decode`.
+shared by all sequences; tokens are random and no sampler runs, as in `inkling bench decode`. With --one-by-one the sequences
+are written one after the other, each from the kept prompt, which is how a best of n is had from a server for one person.
 """
 import argparse
 import ctypes
 import json
+import resource
 import statistics
 import time
 
@@ -17,6 +19,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("model")
 for name, default in [("threads", 2), ("sequences", 8), ("prompt", 256), ("generate", 64), ("rounds", 3)]:
     parser.add_argument(f"--{name}", type=int, default=default)
+parser.add_argument("--one-by-one", action="store_true")
 options = parser.parse_args()
 
 silent = llama.llama_log_callback(lambda level, text, user: None)
@@ -24,7 +27,9 @@ llama.llama_log_set(silent, ctypes.c_void_p(0))
 llama.llama_backend_init()
 model_parameters = llama.llama_model_default_params()
 model_parameters.n_gpu_layers = 0
+start = time.perf_counter()
 model = llama.llama_model_load_from_file(options.model.encode(), model_parameters)
+loaded = time.perf_counter() - start
 vocab = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
 parameters = llama.llama_context_default_params()
 parameters.n_ctx = options.prompt + options.sequences * options.generate + 64
@@ -63,14 +68,18 @@ for _ in range(options.rounds + 1):
     for sequence in range(1, options.sequences):
         llama.llama_memory_seq_cp(memory, 0, sequence, -1, -1)
     start = time.perf_counter()
-    for step in range(options.generate):
-        tokens = random.integers(0, vocab, options.sequences).tolist()
-        decode([(token, options.prompt + step, sequence, True) for sequence, token in enumerate(tokens)])
+    together = [[sequence] for sequence in range(options.sequences)] if options.one_by_one else [list(range(options.sequences))]
+    for sequences in together:
+        for step in range(options.generate):
+            tokens = random.integers(0, vocab, len(sequences)).tolist()
+            decode([(token, options.prompt + step, sequence, True) for sequence, token in zip(sequences, tokens)])
     written.append(options.sequences * options.generate / (time.perf_counter() - start))
 print(
     json.dumps(
         {
             "version": llama.__version__,
+            "load_s": loaded,
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
             "prefill_tokens_per_s": statistics.median(read[1:]),
             "decode_tokens_per_s": statistics.median(written[1:]),
         }

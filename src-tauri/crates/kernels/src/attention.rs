@@ -3,103 +3,13 @@
 //! A row's result does not depend on the rows beside it: each query's lanes see the same operations in the same order,
 //! however many queries share a pass over the keys.
 
-use crate::attention_exact::{ExactKv, attend_exact};
+use crate::attention_exact::attend_exact;
 use crate::isa::Isa;
+pub use crate::kv_cache::{KvPlace, KvSlot, NewHeads, make_ready};
 use crate::pool::{Disjoint, Pool};
 use crate::scratch;
 use crate::simd::{Lanes, dispatch, queries_at_once};
 use crate::spans::{SPAN, exponentiate, gather, gather_batch, rescale, score, score_batch};
-
-/// Keys and values of one sequence in all layers, in f16.
-///
-/// Keys `[layers, kv_heads, capacity / 16, head_dim, 16]`, so that 16 positions are scored at once; values
-/// `[layers, kv_heads, capacity, head_dim]`. Memory that is not written yet is not touched.
-pub struct KvSlot {
-    layers: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    capacity: usize,
-    keys: Vec<u16>,
-    values: Vec<u16>,
-    /// There instead of the others in a cache of [`KvSlot::exact`].
-    exact: Option<ExactKv>,
-}
-
-impl KvSlot {
-    /// Room for `capacity` positions, rounded up to 16. Panics when `head_dim` is not a multiple of 16.
-    pub fn new(layers: usize, kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
-        assert!(head_dim > 0 && head_dim.is_multiple_of(SPAN), "heads of {head_dim} are not a multiple of {SPAN}");
-        let capacity = capacity.next_multiple_of(SPAN);
-        let size = layers * kv_heads * head_dim * capacity;
-        Self { layers, kv_heads, head_dim, capacity, keys: vec![0; size], values: vec![0; size], exact: None }
-    }
-
-    /// As [`KvSlot::new`], but in f32: slow, and the reference for the other. The two kinds do not mix in a call of [`attend`].
-    pub fn exact(layers: usize, kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
-        let slot = Self::new(layers, kv_heads, head_dim, 0);
-        let capacity = capacity.next_multiple_of(SPAN);
-        let size = layers * kv_heads * head_dim * capacity;
-        Self { capacity, exact: Some(ExactKv { keys: vec![0.0; size], values: vec![0.0; size] }), ..slot }
-    }
-
-    /// Positions that it can hold.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    pub fn bytes(&self) -> usize {
-        2 * (self.keys.len() + self.values.len()) + self.exact.as_ref().map_or(0, |exact| 4 * (exact.keys.len() + exact.values.len()))
-    }
-
-    pub(crate) fn head_shape(&self) -> (usize, usize) {
-        (self.kv_heads, self.head_dim)
-    }
-
-    /// Key and value of a position of an exact cache; nothing in another one.
-    pub(crate) fn exact_at(&self, layer: usize, head: usize, position: usize) -> (&[f32], &[f32]) {
-        let at = self.start(layer, head) + position * self.head_dim;
-        let range = at..at + self.head_dim;
-        self.exact.as_ref().map_or((&[], &[]), |exact| (&exact.keys[range.clone()], &exact.values[range]))
-    }
-
-    /// Stores keys and values `[kv_heads, head_dim]` of one position. Panics when it is outside or the lengths differ.
-    pub fn write(&mut self, isa: Isa, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
-        let (width, head_dim) = (self.kv_heads * self.head_dim, self.head_dim);
-        assert!(layer < self.layers && position < self.capacity && keys.len() == width && values.len() == width);
-        for head in 0..self.kv_heads {
-            let start = self.start(layer, head);
-            if let Some(exact) = &mut self.exact {
-                let (to, from) = (start + position * head_dim, head * head_dim);
-                exact.keys[to..to + head_dim].copy_from_slice(&keys[from..from + head_dim]);
-                exact.values[to..to + head_dim].copy_from_slice(&values[from..from + head_dim]);
-                continue;
-            }
-            let span = start + position / SPAN * SPAN * head_dim + position % SPAN;
-            let row = start + position * head_dim;
-            let mut narrow = [0u16; SPAN];
-            for (part, lanes) in keys[head * head_dim..][..head_dim].chunks_exact(SPAN).enumerate() {
-                to_f16(isa, lanes, &mut narrow);
-                for (lane, bits) in narrow.into_iter().enumerate() {
-                    self.keys[span + (part * SPAN + lane) * SPAN] = bits;
-                }
-            }
-            let lanes = values[head * head_dim..][..head_dim].chunks_exact(SPAN);
-            for (to, from) in self.values[row..row + head_dim].chunks_exact_mut(SPAN).zip(lanes) {
-                to_f16(isa, from, to);
-            }
-        }
-    }
-
-    fn start(&self, layer: usize, head: usize) -> usize {
-        (layer * self.kv_heads + head) * self.capacity * self.head_dim
-    }
-
-    /// Where the keys and values of a head begin.
-    fn head(&self, layer: usize, head: usize) -> Kv {
-        let start = self.start(layer, head);
-        Kv { keys: self.keys[start..].as_ptr(), values: self.values[start..].as_ptr() }
-    }
-}
 
 /// What one row attends to.
 #[derive(Clone, Copy)]
@@ -122,23 +32,17 @@ pub struct AttentionRow<'a> {
 /// `[rows, heads * head_dim]`. Panics when sizes do not fit or a row attends to nothing.
 pub fn attend(isa: Isa, pool: &Pool, layer: usize, rows: &[AttentionRow], heads: usize, queries: &[f32], stride: usize, out: &mut [f32]) {
     let Some(first) = rows.first() else { return };
-    let KvSlot { kv_heads, head_dim, .. } = *first.prefix;
+    let (kv_heads, head_dim) = first.prefix.head_shape();
     let width = heads * head_dim;
     assert!(heads.is_multiple_of(kv_heads) && stride >= width);
     assert!(queries.len() >= rows.len() * stride && out.len() == rows.len() * width);
     for row in rows {
-        let fits = |slot: &KvSlot, length| {
-            slot.exact.is_some() == first.prefix.exact.is_some()
-                && slot.kv_heads == kv_heads
-                && slot.head_dim == head_dim
-                && layer < slot.layers
-                && length <= slot.capacity
-        };
+        let fits = |slot: &KvSlot, length| slot.fits(layer, length, kv_heads, head_dim, first.prefix.is_exact());
         assert!(row.prefix_length > 0 && row.weighted < row.prefix_length && fits(row.prefix, row.prefix_length));
         assert!(row.own.is_none_or(|(slot, length)| fits(slot, length)));
         assert!(row.first < row.prefix_length + row.own.map_or(0, |(_, length)| length), "a row sees at least itself");
     }
-    if first.prefix.exact.is_some() {
+    if first.prefix.is_exact() {
         return attend_exact(isa, pool, layer, rows, heads, queries, stride, out);
     }
     let group = heads / kv_heads;
@@ -178,12 +82,6 @@ fn batches(rows: &[AttentionRow], group: usize, most: usize, kv_heads: usize, th
         row += same.len();
     }
     batches
-}
-
-#[derive(Clone, Copy)]
-struct Kv {
-    keys: *const u16,
-    values: *const u16,
 }
 
 struct Task<'a> {
@@ -279,16 +177,4 @@ unsafe fn run_task<V: Lanes>(task: &Task<'_>, scores: &mut [f32]) {
             rescale::<V>(outputs[query], task.head_dim, inverse[query]);
         }
     }
-}
-
-fn to_f16(isa: Isa, from: &[f32], to: &mut [u16]) {
-    assert!(from.len() == 16 && to.len() == 16);
-    let (from_at, to_at) = (from.as_ptr(), to.as_mut_ptr());
-    // SAFETY: sixteen lanes each, and an `Isa` proves its instructions.
-    unsafe { dispatch!(isa, narrow(from_at: *const f32, to_at: *mut u16)) }
-}
-
-#[inline(always)]
-unsafe fn narrow<V: Lanes>(from: *const f32, to: *mut u16) {
-    unsafe { V::load(from).store_f16(to) };
 }

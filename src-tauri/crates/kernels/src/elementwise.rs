@@ -10,11 +10,9 @@ use crate::simd::{Lanes, dispatch};
 /// Panics when the lengths differ.
 pub fn rms_norm(isa: Isa, x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
     assert!(x.len() == gain.len() && x.len() == out.len());
-    let squares = dot(isa, x, x);
-    let scale = 1.0 / (squares / x.len() as f32 + eps).sqrt();
-    for ((slot, value), gain) in out.iter_mut().zip(x).zip(gain) {
-        *slot = value * scale * gain;
-    }
+    let (x_at, gain_at, out_at, length) = (x.as_ptr(), gain.as_ptr(), out.as_mut_ptr(), x.len());
+    // SAFETY: equal lengths, and an `Isa` proves its instructions.
+    unsafe { dispatch!(isa, norm_lanes(x_at: *const f32, gain_at: *const f32, eps: f32, out_at: *mut f32, length: usize)) }
 }
 
 /// `out = silu(gate) * up`, where `silu(x) = x / (1 + exp(-x))` (the gated unit of Shazeer, 2020).
@@ -56,6 +54,12 @@ pub fn sum_exp(isa: Isa, values: &[f32], largest: f32, factor: f32) -> f32 {
 /// `x` is `[head_dim]`, `cos` and `sin` are `[head_dim / 2]`. Panics when the lengths do not fit.
 pub fn rope(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     assert!(x.len() == 2 * cos.len() && cos.len() == sin.len());
+    rotate(x, cos, sin);
+}
+
+/// [`rope`] within a function that enables a tier's instructions, which the compiler then uses; sizes must fit.
+#[inline(always)]
+pub(crate) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (low, high) = x.split_at_mut(cos.len());
     for (((a, b), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
         (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
@@ -78,6 +82,34 @@ unsafe fn load_or<V: Lanes>(from: *const f32, index: usize, length: usize, rest:
     }
 }
 
+/// Stores sixteen values at `index`, without those beyond `length`.
+///
+/// # Safety
+/// `to` must have room for `length` values.
+#[inline(always)]
+unsafe fn store_or<V: Lanes>(values: V, to: *mut f32, index: usize, length: usize) {
+    unsafe {
+        if index + 16 <= length {
+            return values.store(to.add(index));
+        }
+        let mut lanes = [0.0f32; 16];
+        values.store(lanes.as_mut_ptr());
+        std::ptr::copy_nonoverlapping(lanes.as_ptr(), to.add(index), length - index);
+    }
+}
+
+#[inline(always)]
+unsafe fn norm_lanes<V: Lanes>(x: *const f32, gain: *const f32, eps: f32, out: *mut f32, length: usize) {
+    unsafe {
+        let squares = dot_lanes::<V>(x, x, length);
+        let scale = V::splat(1.0 / (squares / length as f32 + eps).sqrt());
+        for index in (0..length).step_by(16) {
+            let normed = load_or::<V>(x, index, length, 0.0).mul(scale).mul(load_or::<V>(gain, index, length, 0.0));
+            store_or(normed, out, index, length);
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn gated<V: Lanes>(gate: *const f32, up: *const f32, out: *mut f32, length: usize) {
     for index in (0..length).step_by(16) {
@@ -88,13 +120,7 @@ unsafe fn gated<V: Lanes>(gate: *const f32, up: *const f32, out: *mut f32, lengt
             let power = V::zero().sub(x.abs()).exp();
             let numerator = V::splat(1.0).where_greater(x, V::zero()).add(power.where_greater(V::zero(), x));
             let result = product.mul(numerator).div(V::splat(1.0).add(power));
-            if index + 16 <= length {
-                result.store(out.add(index));
-            } else {
-                let mut lanes = [0.0f32; 16];
-                result.store(lanes.as_mut_ptr());
-                std::ptr::copy_nonoverlapping(lanes.as_ptr(), out.add(index), length - index);
-            }
+            store_or(result, out, index, length);
         }
     }
 }

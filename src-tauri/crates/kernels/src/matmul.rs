@@ -8,6 +8,7 @@ use crate::isa::Isa;
 use crate::packed::PackedMatrix;
 use crate::pool::{Disjoint, Pool};
 use crate::product::Job;
+use crate::simd::rows_at_once;
 
 /// What happens to what is in the output already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub fn matmul(isa: Isa, pool: &Pool, weights: &PackedMatrix, activations: &Activ
     assert_eq!(out.len(), activations.rows() * weights.rows(), "size of the product");
     let (needed, there) = (weights.forms(), activations.forms());
     assert!(needed.int8 <= there.int8 && needed.f32 <= there.f32, "activations in {there:?} for weights that need {needed:?}");
+    assert!(!needed.int8 || activations.together() == rows_at_once(isa), "activations of another tier");
     let out = Disjoint::new(out);
     let width = weights.rows();
     let mut jobs = Vec::with_capacity(weights.sections().len());
@@ -34,9 +36,9 @@ pub fn matmul(isa: Isa, pool: &Pool, weights: &PackedMatrix, activations: &Activ
         tiles += section.tiles();
         bytes += section.tiles() * section.tile_bytes();
     }
-    // Chunks of about 64 KiB of weights for few rows, which are read once, and of 256 KiB for many, which stay in the cache;
+    // Chunks of about 32 KiB of weights for few rows, which are read once, and of 256 KiB for many, which stay in the cache;
     // small enough that every thread gets several.
-    let wanted = if activations.rows() > 8 { 1 << 18 } else { 1 << 16 };
+    let wanted = if activations.rows() > 8 { 1 << 18 } else { 1 << 15 };
     let share = tiles / (4 * pool.threads());
     let chunk = (wanted * tiles / bytes.max(1)).min(share).next_multiple_of(2).max(2);
     pool.run(tiles, chunk, &|range| {

@@ -4,15 +4,19 @@ pub use crate::activations::Activations;
 use crate::activations::Forms;
 pub use crate::blocks::{BlockFormat, PackError};
 use crate::blocks::{SUB, SubBlock};
+use crate::memory::Lines;
+pub use crate::memory::WeightMemory;
 use half::{bf16, f16};
 use rayon::prelude::*;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Columns that share a scale, or two.
 pub const BLOCK: usize = SUB;
 /// Rows of a tile, which are computed together.
 pub const TILE: usize = 16;
 pub(crate) const LINE: usize = 64;
+
+/// Bytes of rows that are read at once, about.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// How f32 weights are rounded when they are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +59,12 @@ pub(crate) struct Section {
     /// Index of the first row in the whole matrix.
     pub first: usize,
     pub rows: usize,
-    lines: Vec<Line>,
+    lines: Lines,
 }
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; LINE]);
+pub(crate) struct Line(pub [u8; LINE]);
 
 impl PackedMatrix {
     /// Takes in rows of blocks as they stand in a GGUF file: each part is the bytes of so many rows.
@@ -76,30 +80,35 @@ impl PackedMatrix {
             }
             all.extend(bytes.chunks_exact(row_bytes));
         }
-        let mut section = Section::zeroed(format, all.len(), cols);
-        let finite = AtomicBool::new(true);
-        section.write(0, all.len(), &|row, tile| {
-            let mut row_is_finite = true;
-            if is_plain(format) {
-                for (col, bytes) in all[row].chunks_exact(format.bytes()).enumerate() {
-                    row_is_finite &= format.is_finite(bytes);
-                    tile.set_plain(col, bytes);
-                }
-            } else {
-                for block in 0..cols / BLOCK {
-                    let sub = format.sub_block(all[row], block);
-                    row_is_finite &= sub.scale.is_finite() && sub.min.is_finite();
-                    tile.set_block(block, &sub);
-                }
-            }
-            if !row_is_finite {
-                finite.store(false, Ordering::Relaxed);
-            }
-        });
-        if !finite.into_inner() {
-            return Err(PackError::NotFinite { format });
-        }
-        Ok(Self::one(section))
+        Self::one(Section::zeroed(None, format, all.len(), cols)).filled(TILE, &|first, out| {
+            out.chunks_exact_mut(row_bytes).zip(&all[first..]).for_each(|(to, from)| to.copy_from_slice(from));
+            Ok(())
+        })
+    }
+
+    /// Takes in rows of blocks that `read` fetches: from a first row on as many as fit into its buffer, whose place it may be
+    /// asked for by several threads at once, in pieces of whole multiples of `together` rows.
+    ///
+    /// # Errors
+    /// `Columns`, `NotFinite`, and what `read` says.
+    pub fn read_blocks<E: From<PackError> + Send>(
+        memory: &WeightMemory,
+        format: BlockFormat,
+        (rows, cols): (usize, usize),
+        together: usize,
+        read: &(dyn Fn(usize, &mut [u8]) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
+        format.row_bytes(cols)?;
+        Self::one(Section::zeroed(Some(memory), format, rows, cols)).filled(together, read)
+    }
+
+    fn filled<E: From<PackError> + Send>(
+        mut self,
+        together: usize,
+        read: &(dyn Fn(usize, &mut [u8]) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
+        self.sections.iter_mut().try_for_each(|section| section.fill(together, read))?;
+        Ok(self)
     }
 
     /// Packs the rows of several row-major matrices `[_, cols]` one below the other; any number of columns will do.
@@ -108,7 +117,7 @@ impl PackedMatrix {
     pub fn pack(rounding: Rounding, cols: usize, parts: &[&[f32]]) -> Self {
         assert!(cols > 0 && parts.iter().all(|part| part.len().is_multiple_of(cols)), "rows of {cols} do not fit the parts");
         let all: Vec<&[f32]> = parts.iter().flat_map(|part| part.chunks_exact(cols)).collect();
-        let mut section = Section::zeroed(rounding.format(), all.len(), cols);
+        let mut section = Section::zeroed(None, rounding.format(), all.len(), cols);
         section.write_rounded(0, &all);
         Self::one(section)
     }
@@ -131,8 +140,8 @@ impl PackedMatrix {
     }
 
     /// A matrix of zeros, to be written piece by piece.
-    pub fn zeroed(rounding: Rounding, rows: usize, cols: usize) -> Self {
-        Self::one(Section::zeroed(rounding.format(), rows, cols))
+    pub fn zeroed(memory: &WeightMemory, rounding: Rounding, rows: usize, cols: usize) -> Self {
+        Self::one(Section::zeroed(Some(memory), rounding.format(), rows, cols))
     }
 
     /// Packs whole rows from `first` on, as [`PackedMatrix::pack`] does.
@@ -146,7 +155,7 @@ impl PackedMatrix {
 
     /// Bytes that a matrix of this size takes.
     pub fn bytes_of(rounding: Rounding, rows: usize, cols: usize) -> usize {
-        let shape = Section { format: rounding.format(), cols, first: 0, rows, lines: Vec::new() };
+        let shape = Section { format: rounding.format(), cols, first: 0, rows, lines: Lines::default() };
         shape.tiles() * shape.tile_bytes()
     }
 
@@ -215,9 +224,11 @@ pub(crate) const K_HEAD: usize = 4 * TILE + 2 * 8 * TILE;
 pub(crate) const Q6K_HEAD: usize = 2 * TILE + 16 * TILE;
 
 impl Section {
-    fn zeroed(format: BlockFormat, rows: usize, cols: usize) -> Self {
-        let mut section = Self { format, cols, first: 0, rows, lines: Vec::new() };
-        section.lines = vec![Line([0; LINE]); section.tiles() * section.tile_bytes() / LINE];
+    /// In memory that is shared with other matrices, or by itself.
+    fn zeroed(memory: Option<&WeightMemory>, format: BlockFormat, rows: usize, cols: usize) -> Self {
+        let mut section = Self { format, cols, first: 0, rows, lines: Lines::default() };
+        let lines = section.tiles() * section.tile_bytes() / LINE;
+        section.lines = memory.map_or_else(|| Lines::alone(lines), |memory| memory.take(lines));
         section
     }
 
@@ -232,6 +243,60 @@ impl Section {
         };
         lines.par_chunks_mut(self.tile_bytes().max(LINE) / LINE).enumerate().for_each(write);
         self.lines = lines;
+    }
+
+    /// Reads all rows, which must be zero, in pieces of so many together.
+    fn fill<E: From<PackError> + Send>(
+        &mut self,
+        together: usize,
+        read: &(dyn Fn(usize, &mut [u8]) -> Result<(), E> + Sync),
+    ) -> Result<(), E> {
+        let mut lines = std::mem::take(&mut self.lines);
+        let section = &*self;
+        let row_bytes = section.format.row_bytes(section.cols)?;
+        let (tile_lines, whole) = (section.tile_bytes() / LINE, together.next_multiple_of(TILE).max(TILE));
+        // What was read is still in a near cache when it is put into tiles.
+        let tiles = (PIECE_BYTES / row_bytes).next_multiple_of(whole).max(whole) / TILE;
+        let piece = |bytes: &mut Vec<u8>, (index, lines): (usize, &mut [Line])| {
+            let first = index * tiles * TILE;
+            let count = (section.rows - first).min(tiles * TILE);
+            bytes.resize(count * row_bytes, 0);
+            read(first, bytes)?;
+            for (rows, tile) in bytes.chunks(TILE * row_bytes).zip(lines.chunks_exact_mut(tile_lines)) {
+                section.fill_tile(rows, row_bytes, tile)?;
+            }
+            Ok::<(), E>(())
+        };
+        lines.par_chunks_mut((tiles * tile_lines).max(1)).enumerate().try_for_each_init(Vec::new, piece)?;
+        self.lines = lines;
+        Ok(())
+    }
+
+    /// Puts up to [`TILE`] rows into their tile.
+    fn fill_tile(&self, rows: &[u8], row_bytes: usize, tile: &mut [Line]) -> Result<(), PackError> {
+        let (format, bytes) = (self.format, self.format.bytes());
+        let mut finite = true;
+        let plain = is_plain(format);
+        for block in 0..if plain { self.cols } else { self.blocks() } {
+            for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+                let mut tile = TileRow { section: self, lines: tile, lane };
+                finite &= match format {
+                    _ if plain => {
+                        let number = &row[block * bytes..][..bytes];
+                        tile.set_plain(block, number);
+                        format.is_finite(number)
+                    }
+                    BlockFormat::Q8_0 => tile.set_q8_0(block, &row[block * bytes..][..bytes]),
+                    BlockFormat::Q4_0 => tile.set_q4_0(block, &row[block * bytes..][..bytes]),
+                    _ => {
+                        let sub = format.sub_block(row, block);
+                        tile.set_block(block, &sub);
+                        sub.scale.is_finite() && sub.min.is_finite()
+                    }
+                };
+            }
+        }
+        if finite { Ok(()) } else { Err(PackError::NotFinite { format }) }
     }
 
     /// Rounds rows `[cols]` to the format, which must be one of [`Rounding::format`].
@@ -365,6 +430,36 @@ struct TileRow<'a> {
 }
 
 impl TileRow<'_> {
+    /// [`TileRow::set_block`] for a block as it stands in a file; returns whether its scale is finite.
+    fn set_q8_0(&mut self, block: usize, raw: &[u8]) -> bool {
+        let lines = self.set_scale(block, raw);
+        let lane = self.lane * 4;
+        for (line, four) in self.lines[lines..][..8].iter_mut().zip(raw[2..].as_chunks::<4>().0) {
+            line.0[lane..][..4].copy_from_slice(&(u32::from_le_bytes(*four) ^ 0x8080_8080).to_le_bytes());
+        }
+        f16::from_le_bytes([raw[0], raw[1]]).is_finite()
+    }
+
+    /// As [`TileRow::set_q8_0`].
+    fn set_q4_0(&mut self, block: usize, raw: &[u8]) -> bool {
+        let lines = self.set_scale(block, raw);
+        let lane = self.lane * 4;
+        // The low halves are the columns 0 to 15, the high halves 16 to 31.
+        let words: [u32; 4] = std::array::from_fn(|word| u32::from_le_bytes(std::array::from_fn(|byte| raw[2 + 4 * word + byte])));
+        let (low, high) = (words.map(|word| word & 0x0f0f_0f0f), words.map(|word| word >> 4 & 0x0f0f_0f0f));
+        let joined = [low[0] | low[1] << 4, low[2] | low[3] << 4, high[0] | high[1] << 4, high[2] | high[3] << 4];
+        for (line, word) in self.lines[lines..][..4].iter_mut().zip(joined) {
+            line.0[lane..][..4].copy_from_slice(&word.to_le_bytes());
+        }
+        f16::from_le_bytes([raw[0], raw[1]]).is_finite()
+    }
+
+    /// Sets the scale of a format that has only one for each block, and returns the first line of the block.
+    fn set_scale(&mut self, block: usize, raw: &[u8]) -> usize {
+        self.put((block * TILE + self.lane) * 2, &raw[..2]);
+        self.section.head_bytes() / LINE + block * block_lines(self.section.format)
+    }
+
     fn set_plain(&mut self, col: usize, bytes: &[u8]) {
         self.put((col * TILE + self.lane) * bytes.len(), bytes);
     }

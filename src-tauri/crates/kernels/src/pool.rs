@@ -1,5 +1,6 @@
 //! Threads that wait close by: chunks are handed out as threads become free, so fast and slow cores both stay busy.
 //!
+//! Each thread begins with a share of its own, in order, so that what it reads lies side by side; then it helps the others.
 //! The calling thread works too, and a call ends when all chunks are done, not when all threads have come: a thread that the
 //! system keeps off its core delays nothing. Idle threads spin for a moment, then yield, then sleep.
 
@@ -29,10 +30,11 @@ pub struct Pool {
 impl Pool {
     /// A pool of `threads` threads, the caller counted in; at least one. Fewer, when the system refuses to start them.
     pub fn new(threads: usize) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shares = (0..threads.max(1)).map(|_| Share::default()).collect();
+        let shared = Arc::new(Shared { shares, ..Shared::default() });
         let start = |index: usize| {
             let shared = shared.clone();
-            std::thread::Builder::new().name(format!("inkling-kernel-{index}")).spawn(move || shared.work()).ok()
+            std::thread::Builder::new().name(format!("inkling-kernel-{index}")).spawn(move || shared.work(index)).ok()
         };
         let workers = (1..threads).map_while(start).collect();
         Self { shared, turn: Mutex::new(()), workers }
@@ -56,7 +58,7 @@ impl Pool {
         self.shared.open(Job { body, tasks, chunk });
         // Closed by a guard, so that `body` outlives every thread's use of it even when it panics here.
         let closing = Closing(&self.shared);
-        self.shared.take_chunks(body, tasks, chunk);
+        self.shared.take_chunks(0, body, tasks, chunk);
         drop(closing);
         let panic = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = panic {
@@ -151,7 +153,7 @@ struct Shared {
     /// `epoch << 32 | open << 31 | threads inside`. A thread enters by adding one while the job is open, and only then reads
     /// `job`; the caller closes, waits until nobody is inside, and only then writes the next job.
     state: AtomicU64,
-    next: AtomicUsize,
+    shares: Box<[Share]>,
     job: JobCell,
     stop: AtomicBool,
     sleepers: AtomicUsize,
@@ -159,6 +161,11 @@ struct Shared {
     bell: Condvar,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
+
+/// The first index of a thread's share that nobody has taken. In a cache line of its own, as its thread changes it often.
+#[derive(Default)]
+#[repr(align(128))]
+struct Share(AtomicUsize);
 
 #[derive(Default)]
 struct JobCell(std::cell::UnsafeCell<Option<Job<'static>>>);
@@ -173,7 +180,9 @@ impl Shared {
         let job = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(job) };
         // SAFETY: the caller has the turn, the last job was closed and everybody has left it.
         unsafe { *self.job.0.get() = Some(job) };
-        self.next.store(0, Ordering::Relaxed);
+        for (index, share) in self.shares.iter().enumerate() {
+            share.0.store(self.share(index, job.tasks).start, Ordering::Relaxed);
+        }
         let epoch = (self.state.load(Ordering::Relaxed) & !(EPOCH - 1)).wrapping_add(EPOCH);
         self.state.store(epoch | OPEN, Ordering::SeqCst);
         if self.sleepers.load(Ordering::SeqCst) > 0 {
@@ -186,27 +195,39 @@ impl Shared {
         self.bell.notify_all();
     }
 
-    fn take_chunks(&self, body: &(dyn Fn(Range<usize>) + Sync), tasks: usize, chunk: usize) {
-        loop {
-            let start = self.next.fetch_add(chunk, Ordering::Relaxed);
-            if start >= tasks {
-                return;
+    /// The indices that a thread begins with.
+    fn share(&self, thread: usize, tasks: usize) -> Range<usize> {
+        let count = self.shares.len();
+        tasks * thread / count..tasks * (thread + 1) / count
+    }
+
+    fn take_chunks(&self, thread: usize, body: &(dyn Fn(Range<usize>) + Sync), tasks: usize, chunk: usize) {
+        let count = self.shares.len();
+        for index in (thread..count).chain(0..thread) {
+            let end = self.share(index, tasks).end;
+            let next = &self.shares[index].0;
+            // Looked at first: a share that is used up stays where it is, in the cache of its thread.
+            while next.load(Ordering::Relaxed) < end {
+                let start = next.fetch_add(chunk, Ordering::Relaxed);
+                if start >= end {
+                    break;
+                }
+                body(start..end.min(start + chunk));
             }
-            body(start..tasks.min(start + chunk));
         }
     }
 
     /// A worker's life.
-    fn work(&self) {
+    fn work(&self, thread: usize) {
         let mut last = 0;
         while let Some(epoch) = self.enter(last) {
             // SAFETY: this thread is inside, so the job is there and stays until `leave`.
             let job = unsafe { *self.job.0.get() };
             if let Some(Job { body, tasks, chunk }) = job
-                && let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take_chunks(body, tasks, chunk)))
+                && let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take_chunks(thread, body, tasks, chunk)))
             {
                 // Nobody needs the rest of a loop that failed.
-                self.next.store(tasks, Ordering::Relaxed);
+                self.shares.iter().for_each(|share| share.0.store(tasks, Ordering::Relaxed));
                 *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
             }
             last = epoch;

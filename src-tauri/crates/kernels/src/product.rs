@@ -1,6 +1,6 @@
 //! The inner loops of [`crate::matmul`]: some rows of activations times some tiles of weights, one for each format.
 
-use crate::activations::{Activations, HALVES_32, SCALE, SUM_8, SUM_128, SUM_SCALED};
+use crate::activations::{Activations, HALVES_32, SCALE, SUM_8, SUM_128, SUM_SCALED, WORDS, groups};
 use crate::isa::Isa;
 use crate::packed::{BlockFormat, K_HEAD, LINE, Q6K_HEAD, Section, TILE, block_lines};
 use crate::pool::Disjoint;
@@ -81,50 +81,33 @@ impl<'a> Job<'a> {
 /// As [`Job::run`].
 #[inline(always)]
 unsafe fn run_tiles<V: Lanes, F: Format>(job: &Job<'_>, first: usize, last: usize) {
-    unsafe {
-        if V::MATMUL_TILES == 1 {
-            // One tile stays in the nearest cache while all rows pass by.
-            for tile in first..last {
-                let mut row = 0;
-                while row < job.rows {
-                    let count = rows_at_once(job.rows - row, V::MATMUL_ROWS);
-                    some_rows::<V, F, 1>(job, tile, row, count);
-                    row += count;
+    // A tile or two stay in a near cache while all rows pass by.
+    let two = V::MATMUL_TILES == 2 && !(job.rows > V::MATMUL_ROWS.many && job.rows <= V::MATMUL_ROWS.alone);
+    let mut tile = first;
+    while tile < last {
+        let step = if two && tile + 2 <= last { 2 } else { 1 };
+        for (row, count) in groups(job.rows, V::MATMUL_ROWS) {
+            unsafe {
+                match step {
+                    2 => some_rows::<V, F, 2>(job, tile, row, count),
+                    _ => some_rows::<V, F, 1>(job, tile, row, count),
                 }
             }
-            return;
         }
-        let mut row = 0;
-        while row < job.rows {
-            let count = rows_at_once(job.rows - row, V::MATMUL_ROWS);
-            let mut tile = first;
-            while tile + 2 <= last {
-                some_rows::<V, F, 2>(job, tile, row, count);
-                tile += 2;
-            }
-            if tile < last {
-                some_rows::<V, F, 1>(job, tile, row, count);
-            }
-            row += count;
-        }
-    }
-}
-
-/// Splits what is left into even parts rather than a full one and a crumb.
-fn rows_at_once(left: usize, most: usize) -> usize {
-    if left <= most {
-        left
-    } else if left < 2 * most {
-        left.div_ceil(2)
-    } else {
-        most
+        tile += step;
     }
 }
 
 #[inline(always)]
 unsafe fn some_rows<V: Lanes, F: Format, const TILES: usize>(job: &Job<'_>, tile: usize, row: usize, count: usize) {
     unsafe {
-        match count.min(V::MATMUL_ROWS) {
+        if TILES == 1 && V::MATMUL_ROWS.alone == 8 && count > 6 {
+            return match count {
+                7 => F::product::<V, 7, 1>(job, tile, row),
+                _ => F::product::<V, 8, 1>(job, tile, row),
+            };
+        }
+        match count.min(V::MATMUL_ROWS.many) {
             1 => F::product::<V, 1, TILES>(job, tile, row),
             2 => F::product::<V, 2, TILES>(job, tile, row),
             3 => F::product::<V, 3, TILES>(job, tile, row),
@@ -223,19 +206,20 @@ unsafe fn quantised_product<V: Lanes, F: Quantised, const ROWS: usize, const TIL
     unsafe {
         let weights = job.weights.add(tile * job.tile_bytes);
         let activations = job.words.add(row * job.row_words);
-        let word = |r: usize, column: usize, index: usize| activations.add(r * job.row_words + job.blocks * column + index).read();
         let mut totals = [[V::zero(); TILES]; ROWS];
         for block in 0..job.blocks {
             let block_weights = weights.add(job.head_bytes + block * lines * LINE);
+            let block_words = activations.add(block * WORDS * ROWS);
+            let word = |r: usize, index: usize| block_words.add(index * ROWS + r).read();
             for half in 0..halves {
                 let mut sums = [[V::sums(0); TILES]; ROWS];
                 for r in 0..ROWS {
                     // What the offset in the weights adds is taken off beforehand.
                     let offset = match F::FORMAT {
-                        BlockFormat::Q4_0 => word(r, SUM_8, block),
-                        BlockFormat::Q5_0 => word(r, SUM_8, block) << 1,
-                        BlockFormat::Q6K => word(r, HALVES_32, 2 * block + half),
-                        BlockFormat::Q8_0 if V::OFFSET_WEIGHTS => word(r, SUM_128, block),
+                        BlockFormat::Q4_0 => word(r, SUM_8),
+                        BlockFormat::Q5_0 => word(r, SUM_8) << 1,
+                        BlockFormat::Q6K => word(r, HALVES_32 + half),
+                        BlockFormat::Q8_0 if V::OFFSET_WEIGHTS => word(r, SUM_128),
                         _ => 0,
                     };
                     sums[r] = [V::sums(offset as i32); TILES];
@@ -247,7 +231,7 @@ unsafe fn quantised_product<V: Lanes, F: Quantised, const ROWS: usize, const TIL
                             prefetch::<V, ROWS>(from);
                             let weights = V::weights(V::load_bytes(from));
                             for r in 0..ROWS {
-                                sums[r][t] = V::dot(sums[r][t], weights, word(r, 0, block * 8 + group) as i32);
+                                sums[r][t] = V::dot(sums[r][t], weights, word(r, group) as i32);
                             }
                         }
                     }
@@ -272,8 +256,8 @@ unsafe fn quantised_product<V: Lanes, F: Quantised, const ROWS: usize, const TIL
                                 prefetch::<V, ROWS>(from.add(pair * LINE));
                                 let (first, second) = weights_of_pair::<V>(lines, from, pair);
                                 for r in 0..ROWS {
-                                    let sums = V::dot_narrow(narrow[r][t], first, word(r, 0, block * 8 + 2 * pair) as i32);
-                                    narrow[r][t] = V::dot_narrow(sums, second, word(r, 0, block * 8 + 2 * pair + 1) as i32);
+                                    let sums = V::dot_narrow(narrow[r][t], first, word(r, 2 * pair) as i32);
+                                    narrow[r][t] = V::dot_narrow(sums, second, word(r, 2 * pair + 1) as i32);
                                 }
                             }
                         }
@@ -288,7 +272,7 @@ unsafe fn quantised_product<V: Lanes, F: Quantised, const ROWS: usize, const TIL
                 for t in 0..TILES {
                     let scales = scale::<V, F>(weights.add(t * job.tile_bytes), block, half);
                     for r in 0..ROWS {
-                        let scale = f32::from_bits(word(r, SCALE, block));
+                        let scale = f32::from_bits(word(r, SCALE));
                         totals[r][t] = V::from_sums(sums[r][t]).fma(scales.mul(V::splat(scale)), totals[r][t]);
                     }
                 }
@@ -297,7 +281,7 @@ unsafe fn quantised_product<V: Lanes, F: Quantised, const ROWS: usize, const TIL
                 for t in 0..TILES {
                     let min = min::<V, F>(weights.add(t * job.tile_bytes), block);
                     for r in 0..ROWS {
-                        totals[r][t] = min.fma(V::splat(f32::from_bits(word(r, SUM_SCALED, block))), totals[r][t]);
+                        totals[r][t] = min.fma(V::splat(f32::from_bits(word(r, SUM_SCALED))), totals[r][t]);
                     }
                 }
             }
@@ -308,7 +292,7 @@ unsafe fn quantised_product<V: Lanes, F: Quantised, const ROWS: usize, const TIL
 
 #[inline(always)]
 unsafe fn prefetch<V: Lanes, const ROWS: usize>(from: *const u8) {
-    if ROWS <= 4 {
+    if ROWS <= 4 || ROWS > V::MATMUL_ROWS.many {
         // Few rows are bound by memory; prefetching past the end of the matrix is harmless.
         unsafe { V::prefetch(from.wrapping_add(4096)) };
     }

@@ -9,6 +9,14 @@
 
 use crate::isa::{Isa, Tier};
 
+/// How many rows of activations one pass over quantised weights serves from registers: all of them, if they are so few that
+/// one tile at a time is enough to keep the processor busy while the next weights come from memory; else so many at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Together {
+    pub alone: usize,
+    pub many: usize,
+}
+
 /// Sixteen f32 lanes and sixteen i32 sums of int8 products.
 pub(crate) trait Lanes: Copy {
     /// Sixteen i32 sums.
@@ -22,7 +30,7 @@ pub(crate) trait Lanes: Copy {
     /// Whether `dot` takes weights with 128 added, so that 128 × the activations must be taken off.
     const OFFSET_WEIGHTS: bool;
     /// How many activation rows one pass over the weights can serve from registers, and how many tiles beside each other.
-    const MATMUL_ROWS: usize;
+    const MATMUL_ROWS: Together;
     const MATMUL_TILES: usize;
 
     unsafe fn splat(value: f32) -> Self;
@@ -90,11 +98,18 @@ pub(crate) trait Lanes: Copy {
         lanes[0]
     }
 
+    /// The largest lane, as a tree of [`Lanes::max`]: always in this order.
     #[inline(always)]
     unsafe fn largest(self) -> f32 {
         let mut lanes = [0.0f32; 16];
         unsafe { self.store(lanes.as_mut_ptr()) };
-        lanes.into_iter().fold(f32::NEG_INFINITY, |most, lane| if lane > most { lane } else { most })
+        for half in [8, 4, 2, 1] {
+            for lane in 0..half {
+                let (a, b) = (lanes[lane], lanes[lane + half]);
+                lanes[lane] = if a > b { a } else { b };
+            }
+        }
+        lanes[0]
     }
 
     /// e to the power of the lanes, within 2 units in the last place; 0 below -87.
@@ -138,7 +153,7 @@ impl Lanes for Scalar {
     type Bytes = [u8; 64];
     type Weights = [u8; 64];
     const OFFSET_WEIGHTS: bool = true;
-    const MATMUL_ROWS: usize = 1;
+    const MATMUL_ROWS: Together = Together { alone: 1, many: 1 };
     const MATMUL_TILES: usize = 1;
 
     #[inline(always)]
@@ -324,4 +339,15 @@ pub(crate) fn queries_at_once(isa: Isa) -> usize {
         Tier::Vnni256 | Tier::AvxVnni | Tier::Avx2 => 4,
         Tier::Scalar => 1,
     }
+}
+
+/// The tier's [`Lanes::MATMUL_ROWS`].
+pub(crate) fn rows_at_once(isa: Isa) -> Together {
+    // SAFETY: an `Isa` proves its instructions.
+    unsafe { dispatch!(isa, most_rows() -> Together) }
+}
+
+#[inline(always)]
+unsafe fn most_rows<V: Lanes>() -> Together {
+    V::MATMUL_ROWS
 }

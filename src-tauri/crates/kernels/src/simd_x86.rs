@@ -1,8 +1,18 @@
 //! [`Lanes`] in AVX-512 registers and in pairs of AVX registers. Safety: see [`crate::simd`].
 
-use crate::simd::Lanes;
+use crate::simd::{Lanes, Together};
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
+
+/// The last three steps of [`Lanes::total`] and [`Lanes::largest`].
+macro_rules! reduce {
+    ($eight:expr, $join:ident) => {{
+        let eight: __m256 = $eight;
+        let four = $join(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+        let two = $join(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32($join(two, _mm_movehdup_ps(two)))
+    }};
+}
 
 /// The lanes of `Tier::Avx512Vnni`.
 #[derive(Clone, Copy)]
@@ -14,7 +24,7 @@ impl Lanes for Zmm {
     type Bytes = __m512i;
     type Weights = __m512i;
     const OFFSET_WEIGHTS: bool = true;
-    const MATMUL_ROWS: usize = 6;
+    const MATMUL_ROWS: Together = Together { alone: 8, many: 6 };
     const MATMUL_TILES: usize = 2;
 
     #[inline(always)]
@@ -152,6 +162,14 @@ impl Lanes for Zmm {
         Self(unsafe { _mm512_cvtepi32_ps(sums) })
     }
     #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        unsafe { reduce!(_mm256_add_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0)), _mm_add_ps) }
+    }
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        unsafe { reduce!(_mm256_max_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0)), _mm_max_ps) }
+    }
+    #[inline(always)]
     unsafe fn prefetch(from: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
     }
@@ -265,7 +283,7 @@ impl<D: HalfDot> Lanes for Ymm<D> {
     type Bytes = Pair;
     type Weights = (HalfWeights, HalfWeights);
     const OFFSET_WEIGHTS: bool = D::VNNI;
-    const MATMUL_ROWS: usize = 4;
+    const MATMUL_ROWS: Together = Together { alone: 4, many: 4 };
     const MATMUL_TILES: usize = 1;
 
     #[inline(always)]
@@ -356,9 +374,10 @@ impl<D: HalfDot> Lanes for Ymm<D> {
             let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(first, second));
             let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
             _mm_storeu_si128(to.cast(), bytes);
-            let mut sums = [0i32; 8];
-            _mm256_storeu_si256(sums.as_mut_ptr().cast(), _mm256_add_epi32(first, second));
-            sums.into_iter().sum()
+            let eight = _mm256_add_epi32(first, second);
+            let four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight));
+            let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
         }
     }
     #[inline(always)]
@@ -447,6 +466,14 @@ impl<D: HalfDot> Lanes for Ymm<D> {
     #[inline(always)]
     unsafe fn from_sums(sums: Self::Sums) -> Self {
         unsafe { Self::of(_mm256_cvtepi32_ps(sums.0), _mm256_cvtepi32_ps(sums.1)) }
+    }
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        unsafe { reduce!(_mm256_add_ps(self.0, self.1), _mm_add_ps) }
+    }
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        unsafe { reduce!(_mm256_max_ps(self.0, self.1), _mm_max_ps) }
     }
     #[inline(always)]
     unsafe fn prefetch(from: *const u8) {

@@ -10,10 +10,10 @@ use crate::weights::{DenseLayer, DenseWeights};
 use crate::{LlamaConfig, ModelError, Precision, Projection};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use kernels::attention::{AttentionRow, KvSlot, attend};
-use kernels::elementwise::{gated_silu, rms_norm, rope};
+use kernels::attention::{AttentionRow, KvPlace, KvSlot, NewHeads, attend, make_ready};
+use kernels::elementwise::{gated_silu, rms_norm};
 use kernels::matmul::Output;
-use kernels::packed::{BlockFormat, PackError, PackedMatrix};
+use kernels::packed::{BlockFormat, PackError, PackedMatrix, WeightMemory};
 use std::sync::Arc;
 
 /// The weights of a Llama base in the form that the kernels want.
@@ -144,7 +144,7 @@ impl Decoder {
             return Ok(Self { config, embedding, layers, norm: source.read(Part::Norm)?, head });
         }
         let mut embedding = Embedding::zeroed(precision, vocab * hidden);
-        let mut head = Linear::zeroed(precision, vocab, hidden);
+        let mut head = Linear::zeroed(&source.memory, precision, vocab, hidden);
         source.pieces(Part::Embedding, &mut |first, values| {
             embedding.write(first * hidden, values);
             if config.tied {
@@ -174,9 +174,15 @@ impl Decoder {
     pub fn random(config: LlamaConfig, format: BlockFormat) -> Result<Self, PackError> {
         let LlamaConfig { hidden, intermediate, vocab, layers, .. } = config;
         let (queries, keys) = (config.query_width(), config.kv_width());
+        let memory = WeightMemory::default();
         let matrix = |rows: usize, cols: usize| {
             let bytes = format.random_rows(rows, cols)?;
-            Ok(Linear::Packed(PackedMatrix::from_blocks(format, cols, &[(&bytes, rows)])?))
+            let row_bytes = format.row_bytes(cols)?;
+            let read = |first: usize, out: &mut [u8]| {
+                out.copy_from_slice(&bytes[first * row_bytes..][..out.len()]);
+                Ok::<(), PackError>(())
+            };
+            Ok(Linear::Packed(PackedMatrix::read_blocks(&memory, format, (rows, cols), 1, &read)?))
         };
         let layer = |_| {
             Ok(Layer {
@@ -232,7 +238,7 @@ impl Decoder {
         adapters: &[Arc<Applied>],
         rows: &[Row],
     ) {
-        let LlamaConfig { hidden, intermediate, head_dim, heads, rms_eps, .. } = self.config;
+        let LlamaConfig { hidden, intermediate, heads, rms_eps, .. } = self.config;
         let (queries, keys) = (self.config.query_width(), self.config.kv_width());
         let width = queries + 2 * keys;
         work.prepare(&self.config, rows);
@@ -240,6 +246,8 @@ impl Decoder {
         for (row, x) in rows.iter().zip(work.x.chunks_exact_mut(hidden)) {
             self.embed(row.item, x);
         }
+        let angles: Vec<(&[f32], &[f32])> = rows.iter().map(|row| work.ropes.at(row.stretch, row.position)).collect();
+        let places: Vec<KvPlace> = rows.iter().map(Row::place).collect();
         for (index, layer) in self.layers.iter().enumerate() {
             let x = &work.x;
             let normed = |row: usize, out: &mut [f32]| {
@@ -248,21 +256,8 @@ impl Decoder {
             work.input.fill(machine, &layer.qkv, rows.len(), &normed);
             layer.qkv.apply(machine, &work.input, &mut work.qkv, Output::Replace);
             work.adapted.apply(machine, adapters, index, Site::Qkv, Output::Replace, &normed, &mut work.qkv, width);
-            let ropes = &work.ropes;
-            machine.pool.rows(&mut work.qkv, width, &|row, qkv| {
-                qkv.iter_mut().zip(&layer.qkv_bias).for_each(|(value, bias)| *value += bias);
-                let (cos, sin) = ropes.at(rows[row].stretch, rows[row].position);
-                for head in qkv[..queries + keys].chunks_exact_mut(head_dim) {
-                    rope(&mut head[..2 * cos.len()], cos, sin);
-                }
-            });
-            for (row, qkv) in rows.iter().zip(work.qkv.chunks_exact(width)) {
-                let (slot, position) = match row.own {
-                    None => (&mut prefixes[row.prefix], row.position),
-                    Some((slot, prefix_length)) => (&mut own[slot], row.position - prefix_length),
-                };
-                slot.write(machine.isa, index, position, &qkv[queries..queries + keys], &qkv[queries + keys..]);
-            }
+            let new = NewHeads { layer: index, heads, bias: &layer.qkv_bias, angles: &angles, places: &places };
+            make_ready(machine.isa, &machine.pool, &new, &mut work.qkv, prefixes, own);
             let seen: Vec<AttentionRow> = rows.iter().map(|row| row.seen(prefixes, own, self.config.window(index))).collect();
             attend(machine.isa, &machine.pool, index, &seen, heads, &work.qkv, width, &mut work.attended);
             let attended = &work.attended;
@@ -314,6 +309,14 @@ impl Decoder {
 }
 
 impl Row<'_> {
+    /// Where its keys and values go.
+    fn place(&self) -> KvPlace {
+        match self.own {
+            None => KvPlace { own: false, slot: self.prefix, position: self.position },
+            Some((slot, prefix_length)) => KvPlace { own: true, slot, position: self.position - prefix_length },
+        }
+    }
+
     fn seen<'s>(&self, prefixes: &'s [KvSlot], own: &'s [KvSlot], window: Option<usize>) -> AttentionRow<'s> {
         let (prefix_length, own) = match self.own {
             None => (self.position + 1, None),
@@ -347,7 +350,7 @@ impl Layer {
                 return Ok(Linear::Packed(packed));
             }
             let (cols, rows) = (source.size(parts[0]).1, parts.iter().map(|part| source.size(*part).0).sum());
-            let mut linear = Linear::zeroed(precision, rows, cols);
+            let mut linear = Linear::zeroed(&source.memory, precision, rows, cols);
             let mut above = 0;
             for part in parts {
                 source.pieces(*part, &mut |first, values| linear.write_rows(above + first, values))?;

@@ -5,10 +5,10 @@
 //! the alignment, without overlap or gap. Layout as in ggml's `docs/gguf.md`.
 
 use crate::ModelError;
-use kernels::packed::BlockFormat;
+use kernels::packed::{BlockFormat, PackError};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 const MAX_TENSORS: u64 = 20_000;
@@ -157,7 +157,7 @@ impl Gguf {
     ///
     /// # Errors
     /// As [`Gguf::rows`], and `Damaged` for a number that is not finite.
-    pub fn numbers(&mut self, name: &str, first: usize, rows: usize, cols: usize) -> Result<Vec<f32>, ModelError> {
+    pub fn numbers(&self, name: &str, first: usize, rows: usize, cols: usize) -> Result<Vec<f32>, ModelError> {
         let (kind, bytes) = self.rows(name, first, rows, cols)?;
         let mut values = vec![0.0; rows * cols];
         match kind.dequantise(&bytes, &mut values) {
@@ -170,8 +170,20 @@ impl Gguf {
     /// Reads the bytes of `rows` rows from `first` on, of a tensor that has `cols` columns.
     ///
     /// # Errors
+    /// As [`Gguf::format_of`].
+    pub fn rows(&self, name: &str, first: usize, rows: usize, cols: usize) -> Result<(BlockFormat, Vec<u8>), ModelError> {
+        let kind = self.format_of(name, first.saturating_add(rows), cols)?;
+        let row_bytes = kind.row_bytes(cols).map_err(|error| ModelError::damaged(&self.path, format!("{name}: {error}")))?;
+        let mut bytes = vec![0u8; rows * row_bytes];
+        self.read_rows(name, first, cols, &mut bytes)?;
+        Ok((kind, bytes))
+    }
+
+    /// How a tensor that has `cols` columns and at least `rows` rows is held.
+    ///
+    /// # Errors
     /// `Damaged` when it is absent, has another width or fewer rows.
-    pub fn rows(&mut self, name: &str, first: usize, rows: usize, cols: usize) -> Result<(BlockFormat, Vec<u8>), ModelError> {
+    pub fn format_of(&self, name: &str, rows: usize, cols: usize) -> Result<BlockFormat, ModelError> {
         let Some(tensor) = self.tensors.get(name) else {
             return Err(ModelError::damaged(&self.path, format!("the tensor {name} is missing")));
         };
@@ -180,18 +192,43 @@ impl Gguf {
             [rows, width] => (width, rows),
             _ => (0, 0),
         };
-        // Both were checked against the file's length, so their product cannot overflow.
-        if width != cols || first.checked_add(rows).is_none_or(|end| end > held) {
-            let reason = format!("{name} has the shape {:?}, where rows {first} to {} of {cols} are due", tensor.shape, first + rows);
+        if width != cols || rows > held {
+            let reason = format!("{name} has the shape {:?}, where {rows} rows of {cols} are due", tensor.shape);
             return Err(ModelError::damaged(&self.path, reason));
         }
-        let row_bytes = tensor.kind.row_bytes(cols).map_err(|error| ModelError::damaged(&self.path, format!("{name}: {error}")))?;
-        let mut bytes = vec![0u8; rows * row_bytes];
-        let at = self.data_start + tensor.begin + (first * row_bytes) as u64;
-        self.file.seek(SeekFrom::Start(at)).map_err(ModelError::io(&self.path))?;
-        self.file.read_exact(&mut bytes).map_err(ModelError::io(&self.path))?;
-        Ok((tensor.kind, bytes))
+        Ok(tensor.kind)
     }
+
+    /// Reads rows of `cols` columns from `first` on, as many as fit into `out`; from several threads at once, if need be.
+    ///
+    /// # Errors
+    /// As [`Gguf::format_of`], and `Io`.
+    pub fn read_rows(&self, name: &str, first: usize, cols: usize, out: &mut [u8]) -> Result<(), ModelError> {
+        let damaged = |error: PackError| ModelError::damaged(&self.path, format!("{name}: {error}"));
+        let row_bytes = self.format_of(name, first, cols)?.row_bytes(cols).map_err(damaged)?;
+        self.format_of(name, first.saturating_add(out.len() / row_bytes), cols)?;
+        // Inside the file by now, so nothing can overflow.
+        let begin = self.tensors.get(name).map_or(0, |tensor| tensor.begin);
+        let at = self.data_start + begin + (first * row_bytes) as u64;
+        read_exact_at(&self.file, out, at).map_err(ModelError::io(&self.path))
+    }
+}
+
+/// Reads at a place in a file without moving a cursor that other threads may use.
+#[cfg(unix)]
+fn read_exact_at(file: &File, out: &mut [u8], at: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, at)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut out: &mut [u8], mut at: u64) -> std::io::Result<()> {
+    while !out.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, out, at)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            count => (out, at) = (&mut out[count..], at + count as u64),
+        }
+    }
+    Ok(())
 }
 
 /// Gives every tensor its place, or says what is wrong. `available` is what follows the header.

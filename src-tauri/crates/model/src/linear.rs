@@ -3,7 +3,7 @@
 use kernels::activations::{Activations, Forms};
 use kernels::isa::Isa;
 use kernels::matmul::{Output, matmul, matmul_f32};
-use kernels::packed::{PackedMatrix, Rounding};
+use kernels::packed::{PackedMatrix, Rounding, WeightMemory};
 use kernels::pool::Pool;
 
 /// How f32 weights are held.
@@ -46,11 +46,11 @@ impl Linear {
     }
 
     /// A matrix of zeros, to be written piece by piece.
-    pub fn zeroed(precision: Precision, rows: usize, cols: usize) -> Self {
+    pub fn zeroed(memory: &WeightMemory, precision: Precision, rows: usize, cols: usize) -> Self {
         match precision {
             Precision::F32 => Self::Dense { cols, weights: vec![0.0; rows * cols] },
-            Precision::Int8 => Self::Packed(PackedMatrix::zeroed(Rounding::Int8, rows, cols)),
-            Precision::Int4 => Self::Packed(PackedMatrix::zeroed(Rounding::Int4, rows, cols)),
+            Precision::Int8 => Self::Packed(PackedMatrix::zeroed(memory, Rounding::Int8, rows, cols)),
+            Precision::Int4 => Self::Packed(PackedMatrix::zeroed(memory, Rounding::Int4, rows, cols)),
         }
     }
 

@@ -8,9 +8,13 @@ use crate::{LlamaConfig, SoftPrompt};
 use kernels::attention::KvSlot;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-/// Positions computed between two looks at the cancel flag: under a tenth of a second for a base of a billion parameters.
+/// Positions computed before the first look at the cancel flag: a tenth of a second for a base of a billion parameters.
 const STRIDE: usize = 64;
+/// The most between two looks: as many as the ones before took at this pace, since more rows at once read the weights less often.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(120);
+const LONGEST_STRIDE: usize = 512;
 /// Rows of logits held at once.
 const LOGITS: usize = 16;
 /// Prompts that are remembered, beyond those in use; as many adapters are.
@@ -27,6 +31,8 @@ pub(crate) struct Session {
     /// The most recently used last.
     adapters: Vec<(WeightedLora, Arc<Applied>)>,
     calls: u64,
+    /// Positions that are read at once.
+    stride: usize,
 }
 
 /// What a prefix starts with, which must be equal for its cache to be of use.
@@ -88,7 +94,7 @@ impl PrefixKey {
 impl Session {
     pub fn new() -> Self {
         let (prefixes, prefix_slots, own) = (Vec::new(), Vec::new(), Vec::new());
-        Self { work: Workspace::new(), prefixes, prefix_slots, own, adapters: Vec::new(), calls: 0 }
+        Self { work: Workspace::new(), prefixes, prefix_slots, own, adapters: Vec::new(), calls: 0, stride: STRIDE }
     }
 
     pub fn bytes(&self) -> usize {
@@ -155,12 +161,13 @@ impl Session {
         let known = common.map_or(0, |common| soft_tokens + common);
         let mut next = known.min(wanted.first);
         prefix.logits.clear();
+        let mut stride = self.stride;
         while next < total {
             if cancel.load(Ordering::Relaxed) {
                 self.forget_beyond(index, soft_tokens, tokens, next);
                 return None;
             }
-            let end = total.min(next + STRIDE);
+            let (start, end) = (Instant::now(), total.min(next + stride));
             let row = |position: usize| {
                 let item = match (&soft, position.checked_sub(soft_tokens)) {
                     (_, Some(token)) => Item::Token(tokens[token]),
@@ -177,8 +184,14 @@ impl Session {
                 decoder.logits(machine, &mut self.work, some);
                 self.work.logits.chunks_exact(decoder.config.vocab).for_each(&mut wanted.take);
             }
+            // What is short of a whole stride says little about a long one.
+            if end - next == stride {
+                let fitting = stride as f64 * BETWEEN_LOOKS.as_secs_f64() / start.elapsed().as_secs_f64().max(1e-6);
+                stride = (fitting as usize / STRIDE * STRIDE).clamp(STRIDE, LONGEST_STRIDE);
+            }
             next = end;
         }
+        self.stride = stride;
         self.prefixes[index].logits.extend_from_slice(match self.work.logits.chunks_exact(decoder.config.vocab).last() {
             Some(last) => last,
             None => &[],

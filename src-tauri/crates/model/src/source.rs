@@ -6,14 +6,12 @@ use crate::files::BaseFiles;
 use crate::gguf::Gguf;
 use crate::shards::Shards;
 use crate::{Architecture, LlamaConfig, ModelError, gguf_config};
-use kernels::packed::{BlockFormat, PackedMatrix, TILE};
+use kernels::packed::{PackError, PackedMatrix, WeightMemory};
 use std::ops::Range;
 use std::path::Path;
 
 /// Numbers that are held as f32 at once while a matrix is read.
 const PIECE: usize = 1 << 20;
-/// Bytes of packed rows, about, that are held a second time while they are put into tiles.
-const ROWS_AT_ONCE_BYTES: usize = 8 << 20;
 
 /// A tensor of a base, by what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +36,21 @@ pub(crate) enum Part {
 /// An open base.
 pub(crate) struct WeightSource {
     pub config: LlamaConfig,
+    /// Where packed weights go.
+    pub memory: WeightMemory,
     store: Store,
+}
+
+/// Why packed rows could not be taken in.
+enum Unread {
+    File(ModelError),
+    Blocks(PackError),
+}
+
+impl From<PackError> for Unread {
+    fn from(error: PackError) -> Self {
+        Self::Blocks(error)
+    }
 }
 
 enum Store {
@@ -77,7 +89,7 @@ impl WeightSource {
 
     /// Checked before anything is allocated: a config could claim far more layers than there are.
     fn checked(config: LlamaConfig, store: Store) -> Result<Self, ModelError> {
-        let source = Self { config, store };
+        let source = Self { config, store, memory: WeightMemory::default() };
         let layers = source.config.layers;
         let there = |layer| source.contains(&source.place(Part::AttentionNorm(layer)).name);
         if !there(layers - 1) || there(layers) {
@@ -187,7 +199,7 @@ impl WeightSource {
         for first in (0..place.rows).step_by(step) {
             let values = self.rows(&place, first..place.rows.min(first + step))?;
             if place.paired {
-                sorted.clear();
+                sorted.resize(values.len(), 0.0);
                 unpair(&values, place.cols, head_dim, &mut sorted);
                 take(first, &sorted);
             } else {
@@ -197,47 +209,38 @@ impl WeightSource {
         Ok(())
     }
 
-    /// Matrices of a GGUF file, one below the other, in the formats that they are held in; `None` for safetensors.
+    /// Matrices of a GGUF file, one below the other, in the formats that they are held in; `None` for safetensors and for no
+    /// parts.
     ///
     /// # Errors
     /// As [`WeightSource::read`].
-    pub fn packed(&mut self, parts: &[Part]) -> Result<Option<PackedMatrix>, ModelError> {
-        let places: Vec<Place> = parts.iter().map(|part| self.place(*part)).collect();
-        let head_dim = self.config.head_dim;
-        let Store::Gguf(file) = &mut self.store else { return Ok(None) };
-        let Some(cols) = places.first().map(|place| place.cols) else { return Ok(None) };
-        let (mut done, mut read, mut held) = (Vec::new(), Vec::new(), 0);
-        let path = file.path().to_owned();
-        let pack = |read: &mut Vec<(BlockFormat, Vec<u8>, usize)>, done: &mut Vec<PackedMatrix>| {
-            for same in read.chunk_by(|a, b| a.0 == b.0) {
-                let blocks: Vec<(&[u8], usize)> = same.iter().map(|(_, bytes, rows)| (&bytes[..], *rows)).collect();
-                let packed = PackedMatrix::from_blocks(same[0].0, cols, &blocks);
-                done.push(packed.map_err(|error| ModelError::damaged(&path, error.to_string()))?);
-            }
-            read.clear();
-            Ok::<(), ModelError>(())
-        };
-        for place in &places {
-            // Whole heads and whole tiles.
-            let step = (ROWS_AT_ONCE_BYTES / cols).max(1).next_multiple_of(head_dim.next_multiple_of(TILE));
-            for first in (0..place.rows).step_by(step) {
-                let rows = step.min(place.rows - first);
-                let (format, mut bytes) = file.rows(&place.name, place.skipped + first, rows, cols)?;
-                if place.paired {
-                    let mut sorted = Vec::with_capacity(bytes.len());
-                    unpair(&bytes, bytes.len() / rows, head_dim, &mut sorted);
-                    bytes = sorted;
-                }
-                held += bytes.len();
-                read.push((format, bytes, rows));
-                if held >= ROWS_AT_ONCE_BYTES {
-                    pack(&mut read, &mut done)?;
-                    held = 0;
-                }
-            }
+    pub fn packed(&self, parts: &[Part]) -> Result<Option<PackedMatrix>, ModelError> {
+        let Store::Gguf(file) = &self.store else { return Ok(None) };
+        if parts.is_empty() {
+            return Ok(None);
         }
-        pack(&mut read, &mut done)?;
-        Ok(Some(PackedMatrix::stack(done)))
+        let head_dim = self.config.head_dim;
+        let one = |part: &Part| {
+            let Place { name, skipped, rows, cols, paired, .. } = self.place(*part);
+            let format = file.format_of(&name, skipped + rows, cols)?;
+            let read = |first: usize, out: &mut [u8]| {
+                let fetch = |out: &mut [u8]| file.read_rows(&name, skipped + first, cols, out).map_err(Unread::File);
+                if !paired {
+                    return fetch(out);
+                }
+                let mut raw = vec![0; out.len()];
+                fetch(&mut raw)?;
+                let row_bytes = format.row_bytes(cols)?;
+                unpair(&raw, row_bytes, head_dim, out);
+                Ok(())
+            };
+            // Whole heads, whose rows are put in another order.
+            PackedMatrix::read_blocks(&self.memory, format, (rows, cols), head_dim, &read).map_err(|unread| match unread {
+                Unread::File(error) => error,
+                Unread::Blocks(error) => ModelError::damaged(file.path(), format!("{name}: {error}")),
+            })
+        };
+        Ok(Some(PackedMatrix::stack(parts.iter().map(one).collect::<Result<_, _>>()?)))
     }
 
     fn rows(&mut self, place: &Place, range: Range<usize>) -> Result<Vec<f32>, ModelError> {
@@ -326,12 +329,11 @@ impl WeightSource {
 /// Turns rows of whole heads from the order 0, half, 1, half + 1, … back to 0, 1, 2, …
 ///
 /// GGUF's `llama` rotates neighbours, transformers rotates halves; the converter moves the rows of queries and keys accordingly.
-fn unpair<T: Copy>(values: &[T], cols: usize, head_dim: usize, out: &mut Vec<T>) {
-    for head in values.chunks_exact(head_dim * cols) {
-        for side in 0..2 {
-            for index in 0..head_dim / 2 {
-                out.extend_from_slice(&head[(2 * index + side) * cols..][..cols]);
-            }
+fn unpair<T: Copy>(values: &[T], cols: usize, head_dim: usize, out: &mut [T]) {
+    let half = head_dim / 2;
+    for (from, to) in values.chunks_exact(head_dim * cols).zip(out.chunks_exact_mut(head_dim * cols)) {
+        for (row, to) in to.chunks_exact_mut(cols).enumerate() {
+            to.copy_from_slice(&from[(row % half * 2 + row / half) * cols..][..cols]);
         }
     }
 }

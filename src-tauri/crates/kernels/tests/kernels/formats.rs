@@ -5,7 +5,7 @@ use half::f16;
 use kernels::activations::{Activations, Forms};
 use kernels::isa::{Isa, Tier};
 use kernels::matmul::{Output, matmul};
-use kernels::packed::{BlockFormat, PackError, PackedMatrix, Rounding};
+use kernels::packed::{BlockFormat, PackError, PackedMatrix, Rounding, WeightMemory};
 use kernels::pool::Pool;
 use proptest::prelude::*;
 
@@ -248,7 +248,7 @@ fn a_matrix_written_piece_by_piece_is_the_one_packed_at_once() {
     let values = numbers(4, rows * cols);
     for rounding in [Rounding::Int8, Rounding::Int4] {
         let whole = PackedMatrix::pack(rounding, cols, &[&values]);
-        let mut pieces = PackedMatrix::zeroed(rounding, rows, cols);
+        let mut pieces = PackedMatrix::zeroed(&WeightMemory::default(), rounding, rows, cols);
         for (first, count) in [(0, 7), (40, 10), (7, 33)] {
             pieces.write_rows(first, &values[first * cols..][..count * cols]);
         }

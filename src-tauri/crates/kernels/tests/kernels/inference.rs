@@ -3,7 +3,7 @@
 use crate::numbers;
 use half::f16;
 use kernels::activations::Forms;
-use kernels::attention::{AttentionRow, KvSlot, attend};
+use kernels::attention::{AttentionRow, KvPlace, KvSlot, NewHeads, attend, make_ready};
 use kernels::elementwise::{dot, gated_silu, largest, rms_norm, rope, sum_exp};
 use kernels::isa::{Isa, Tier};
 use kernels::matmul::{Output, matmul, matmul_f32};
@@ -263,6 +263,54 @@ impl Scene {
         let total: f64 = weights.iter().sum();
         let value = |dim: usize| weights.iter().zip(&seen).map(|(w, (_, v))| w * f64::from(v[part + dim])).sum::<f64>() / total;
         (0..self.head_dim).map(value).collect()
+    }
+}
+
+#[test]
+fn new_heads_are_turned_and_stored_the_same_on_every_tier_and_any_number_of_threads() {
+    let (heads, kv_heads, head_dim, rows) = (6, 2, 48, 40);
+    let width = (heads + 2 * kv_heads) * head_dim;
+    let (values, bias) = (numbers(1, rows * width), numbers(2, width));
+    // Part of a head is turned, as in Phi-3.
+    let (cos, sin) = (numbers(3, rows * 16), numbers(4, rows * 16));
+    let angles: Vec<(&[f32], &[f32])> = cos.chunks(16).zip(sin.chunks(16)).collect();
+    let place = |row: usize| KvPlace { own: row % 3 == 2, slot: row % 2, position: row / 2 };
+    let places: Vec<KvPlace> = (0..rows).map(place).collect();
+    let new = NewHeads { layer: LAYER, heads, bias: &bias, angles: &angles, places: &places };
+    let slots = || [0; 2].map(|_| KvSlot::new(2, kv_heads, head_dim, rows));
+    let seen = |isa: Isa, prefixes: &[KvSlot; 2], own: &[KvSlot; 2]| {
+        // What was stored shows in what attends to it.
+        let row = |slot: usize| AttentionRow {
+            prefix: &prefixes[slot],
+            prefix_length: rows / 2,
+            own: Some((&own[slot], rows / 2)),
+            first: 0,
+            weighted: 0,
+            log_weight: 0.0,
+        };
+        let mut out = vec![0.0; 2 * heads * head_dim];
+        attend(isa, &Pool::new(1), LAYER, &[row(0), row(1)], heads, &values, width, &mut out);
+        out
+    };
+    let (mut expected, mut prefixes, mut own) = (values.clone(), slots(), slots());
+    for (row, x) in expected.chunks_mut(width).enumerate() {
+        x.iter_mut().zip(&bias).for_each(|(x, bias)| *x += bias);
+        for head in x[..(heads + kv_heads) * head_dim].chunks_mut(head_dim) {
+            rope(&mut head[..32], angles[row].0, angles[row].1);
+        }
+        let KvPlace { own: is_own, slot, position } = places[row];
+        let slots = if is_own { &mut own } else { &mut prefixes };
+        let (keys, values) = x[heads * head_dim..].split_at(kv_heads * head_dim);
+        slots[slot].write(scalar(), LAYER, position, keys, values);
+    }
+    let expected_seen = seen(scalar(), &prefixes, &own);
+    for isa in Isa::available() {
+        for threads in [1, 3] {
+            let (mut found, mut prefixes, mut own) = (values.clone(), slots(), slots());
+            make_ready(isa, &Pool::new(threads), &new, &mut found, &mut prefixes, &mut own);
+            assert_eq!(found, expected, "{} on {threads} threads", isa.name());
+            assert_eq!(seen(isa, &prefixes, &own), expected_seen, "{} on {threads} threads: what was stored", isa.name());
+        }
     }
 }
 
