@@ -49,6 +49,8 @@ const LEAST_VARIETY: f64 = 0.90;
 /// Updates of an adapter, in tokens short enough for minutes.
 const LENGTH: u32 = 90;
 const STEPS: u32 = 24;
+/// Longest wait until a paused run can go on.
+const RESUME: Duration = Duration::from_secs(20);
 const PROMPTS: usize = 24;
 
 /// One person's app with thumbs, and updates of each kind in turn; `count` of them are sabotaged, as many are not. From
@@ -136,7 +138,14 @@ fn update(app: &Arc<App>, user: &User, pool: &Pool, sabotage: Sabotage, seed: u3
         app.pause_job(JobRef { job_id: queued.job_id.clone() })?;
         let paused = ended(app, &which)?;
         spoil(Path::new(&paused.directory), sabotage, seed)?;
-        app.resume_run(which.clone())?;
+        // The run is paused a moment before its job lets go of it.
+        let since = Instant::now();
+        while let Err(error) = app.resume_run(which.clone()) {
+            if since.elapsed() > RESUME {
+                return Err(error.into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
     let run = ended(app, &which)?;
     let verdict = run.verdict.clone().ok_or_else(|| EvalError::Usage(format!("the run ended as {:?} without a verdict", run.status)))?;
