@@ -4,12 +4,13 @@
 //! runs experiments; those on adapters take hours and add their results to `tuned.jsonl` and `gate.jsonl` of the folder.
 //! `inkling-eval report` makes `REPORT.md` anew from `notes.md`, E1, E2, E6 and E8 run afresh, and those files.
 //! `inkling-eval pool` writes the candidate pool anew.
+//! `inkling-eval model [FOLDER…] [--prompts N] [--samples N] [--json FILE]` measures story models on held-out prompts, side by side.
 
 use eval::gate::GateResult;
 use eval::oracle::{DRAWN, Kind, OTHERS, USERS, User};
 use eval::taste_runs::UserResult;
 use eval::tuned::{Bases, Method, TunedResult};
-use eval::{EvalError, Pool, figure, gate, records, report, report_weights, taste_runs, tuned};
+use eval::{EvalError, Pool, figure, gate, records, report, report_weights, story_model, taste_runs, tuned};
 use model::{LanguageModel, LoadOptions};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -31,12 +32,30 @@ fn work(arguments: &[String]) -> Result<(), EvalError> {
             println!("{}", path.display());
             Ok(())
         }
+        Some("model") => measure(&arguments[1..]),
         Some("run") => run(&Options::read(&arguments[1..])?),
         Some("report") => whole_report(&Options::read(&arguments[1..])?),
         _ => Err(EvalError::Usage(
-            "usage: inkling-eval run [--only e1,e2] [--report DIR] [--seeds N] | report [--seeds N] | pool".to_owned(),
+            "usage: inkling-eval run [--only e1,e2] [--report DIR] [--seeds N] | report [--seeds N] | pool | model [FOLDER…]".to_owned(),
         )),
     }
+}
+
+/// The measures of one or several story models; the built-in one when none is named.
+fn measure(arguments: &[String]) -> Result<(), EvalError> {
+    let named = arguments.iter().take_while(|one| !one.starts_with("--")).count();
+    let options = Options::read(&arguments[named..])?;
+    let folders: Vec<PathBuf> = if named == 0 { vec![PathBuf::from(BASE)] } else { arguments[..named].iter().map(PathBuf::from).collect() };
+    let stories = story_model::of_stories()?;
+    let models =
+        folders.iter().map(|folder| story_model::of_model(folder, options.prompts, options.samples)).collect::<Result<Vec<_>, _>>()?;
+    print!("{}", story_model::table(&stories, &models));
+    if let Some(path) = &options.json {
+        let report = serde_json::json!({ "stories": stories, "models": models });
+        std::fs::write(path, format!("{report:#}\n")).map_err(EvalError::file(path))?;
+        println!("{}", path.display());
+    }
+    Ok(())
 }
 
 struct Options {
@@ -47,6 +66,9 @@ struct Options {
     methods: Vec<String>,
     steps: u32,
     updates: usize,
+    prompts: usize,
+    samples: usize,
+    json: Option<PathBuf>,
 }
 
 impl Options {
@@ -73,6 +95,9 @@ impl Options {
             methods: list("methods"),
             steps: number("steps", 60)? as u32,
             updates: number("updates", 20)? as usize,
+            prompts: number("prompts", 80)? as usize,
+            samples: number("samples", 3)?.clamp(1, 64) as usize,
+            json: given.get("json").map(PathBuf::from),
         })
     }
 
