@@ -86,9 +86,7 @@ impl TasteModel {
                 let missing = if self.counts.liked < self.counts.disliked { "up" } else { "down" };
                 format!("nearly all of your {thumbs} thumbs say the same; a few {missing} would show the difference.")
             } else {
-                format!(
-                    "your {thumbs} thumbs do not yet show a pattern that predicts the ones held back better than chance would. More will help."
-                )
+                format!("what your {thumbs} thumbs have in common could still be chance. A few more will tell.")
             };
             return format!("No taste found yet: {reason}");
         }
