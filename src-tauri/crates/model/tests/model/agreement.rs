@@ -1,10 +1,13 @@
-//! Logits against candle-transformers 0.11.1's Llama in f32, on the shipped weights and on a random base of an odd shape.
+//! Logits against candle-transformers 0.11.1's Llama in f32, on the shipped weights and on a random base of an odd shape; and
+//! those of the shipped weights against what transformers and llama.cpp said, kept by `story-model/agree.py`.
 
 use crate::bases::{fresh, odd_config, story, story_dir, story_prompt, write_odd_base};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Config, Llama};
 use model::{DenseWeights, LanguageModel, LlamaConfig, LoadOptions, Precision, SoftPrompt, Tokenizer};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Logits of each position, by candle.
@@ -69,6 +72,26 @@ fn the_built_in_base_gives_candles_logits() {
     let (lowest, same) = compare(&expected, &story().logits(None, &tokens).unwrap());
     println!("int8: lowest cosine {lowest:.7}, same best token {same:.3} of {}", tokens.len());
     assert!(lowest > 0.999 && same > 0.9, "int8 weights: {lowest}, {same}");
+}
+
+#[test]
+fn the_built_in_base_gives_the_tokens_and_logits_of_transformers_and_llama_cpp() {
+    let reference: Value = serde_json::from_str(include_str!("../reference/story.json")).unwrap();
+    let weights = std::fs::read(story_dir().join("model.safetensors")).unwrap();
+    let hash: String = Sha256::digest(&weights).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hash, reference["weights_sha256"], "these are not the weights that they read; run story-model/agree.py --dump");
+    let tokens: Vec<u32> = serde_json::from_value(reference["tokens"].clone()).unwrap();
+    assert_eq!(story().tokenizer().encode(reference["text"].as_str().unwrap()), tokens);
+    let found = fresh(2, Precision::F32).logits(None, &tokens).unwrap();
+    let rows: Vec<&[f32]> = found.chunks(story().config().vocab).collect();
+    // transformers computes in f32 as we do; llama.cpp with activations in f16.
+    for (program, most) in [("transformers", 1e-3), ("llama_cpp", 0.05)] {
+        let expected: Vec<Vec<f32>> = serde_json::from_value(reference[program].clone()).unwrap();
+        let last = &rows[rows.len() - expected.len()..];
+        let apart = expected.iter().zip(last).flat_map(|(a, b)| a.iter().zip(*b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("{program}: at most {apart:.5} apart");
+        assert!(apart < most, "{program}: {apart}");
+    }
 }
 
 #[test]
