@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-/// Stories that were kept from training, by prompt; `story-model/heldout.py` writes them and the classifier.
+/// Stories that were kept from training, by prompt; `src-tauri/crates/model/story-model/heldout.py` writes them and the classifier.
 const STORIES: &str = include_str!("../heldout/stories.jsonl");
 const GENRE_WORDS: &str = include_str!("../heldout/genre_words.json");
 
@@ -375,9 +375,9 @@ mod tests {
     #[test]
     fn every_prompt_that_measures_is_one_that_training_leaves_out() {
         let stories = HeldOut::all().unwrap();
-        assert_eq!(stories.len(), 244, "as `story-model/heldout.py` said");
+        assert_eq!(stories.len(), 244, "as `src-tauri/crates/model/story-model/heldout.py` said");
         for story in &stories {
-            // The rule of `story-model/prepare.py`, which its check.py asserts on the token rows themselves.
+            // The rule of `src-tauri/crates/model/story-model/prepare.py`, which its check.py asserts on the token rows themselves.
             let mut crc = flate2::Crc::new();
             crc.update(story.prompt.to_lowercase().as_bytes());
             assert_eq!(crc.sum() % 25, 0, "{}", story.prompt);

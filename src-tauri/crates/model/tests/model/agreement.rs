@@ -1,5 +1,5 @@
 //! Logits against candle-transformers 0.11.1's Llama in f32, on the shipped weights and on a random base of an odd shape; and
-//! those of the shipped weights against what transformers and llama.cpp said, kept by `story-model/agree.py`.
+//! those of the shipped weights against what transformers and llama.cpp said, kept by `src-tauri/crates/model/story-model/agree.py`.
 
 use crate::bases::{fresh, odd_config, story, story_dir, story_prompt, write_odd_base};
 use candle_core::{DType, Device, Tensor};
@@ -79,7 +79,10 @@ fn the_built_in_base_gives_the_tokens_and_logits_of_transformers_and_llama_cpp()
     let reference: Value = serde_json::from_str(include_str!("../reference/story.json")).unwrap();
     let weights = std::fs::read(story_dir().join("model.safetensors")).unwrap();
     let hash: String = Sha256::digest(&weights).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hash, reference["weights_sha256"], "these are not the weights that they read; run story-model/agree.py --dump");
+    assert_eq!(
+        hash, reference["weights_sha256"],
+        "these are not the weights that they read; run src-tauri/crates/model/story-model/agree.py --dump"
+    );
     let tokens: Vec<u32> = serde_json::from_value(reference["tokens"].clone()).unwrap();
     assert_eq!(story().tokenizer().encode(reference["text"].as_str().unwrap()), tokens);
     let found = fresh(2, Precision::F32).logits(None, &tokens).unwrap();

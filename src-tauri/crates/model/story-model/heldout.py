@@ -1,6 +1,6 @@
 """Writes what `inkling-eval model` measures with: the held-out stories and a genre classifier that has seen none of them.
 
-usage: heldout.py --stories DIR --corpus DIR --out ../src-tauri/crates/eval/heldout
+usage: heldout.py --stories DIR --corpus DIR --out ../../eval/heldout
 stories.jsonl: prompt, genres, style, story and the prompt's main nouns and names. genre_words.json: complement naive Bayes
 (Rennie et al. 2003) over words, present or not, trained on the other stories' texts only. Of six classifiers tried (logistic
 regression and naive Bayes over words, stems, tf-idf) it agrees best with people's labels of held-out stories, which is not often:

@@ -1,7 +1,7 @@
 """Writes a trained folder as it is shipped: f16 safetensors, and on request a GGUF file of the same weights.
 
-usage: export.py TRAINED --out ../assets/models/story [--gguf story.gguf [--f32]]
-Needs: torch, safetensors; gguf 0.19 for --gguf. `python3 ../assets/models/story/manifest.py` then names the files anew.
+usage: export.py TRAINED --out ../../../../assets/models/story [--gguf story.gguf [--f32]]
+Needs: torch, safetensors; gguf 0.19 for --gguf. `python3 ../../../../assets/models/story/manifest.py` then names the files anew.
 """
 
 import argparse

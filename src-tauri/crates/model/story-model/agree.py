@@ -1,6 +1,6 @@
 """Asserts that transformers and llama.cpp read the shipped model alike, and keeps transformers' logits for our runtime's tests.
 
-usage: agree.py ../assets/models/story [--dump ../src-tauri/crates/model/tests/reference/story.json]
+usage: agree.py ../../../../assets/models/story [--dump ../tests/reference/story.json]
 Both get the same f16 weights (llama.cpp as GGUF by export.py, tokenizer included). Needs: torch, transformers, tokenizers, gguf 0.19,
 llama-cpp-python 0.3.36.
 """
