@@ -198,6 +198,7 @@ fn held(precision: BasePrecision, base: &BaseConfig, peak: u64) -> u64 {
     // A scale of 16 bits for every 32 numbers.
     let quantised = match quantisation(precision) {
         None => return peak,
+        Some(Quantisation::Bf16) => projections / 2,
         Some(Quantisation::Int8) => projections / 4 + projections / 64,
         Some(Quantisation::Int4) => projections / 8 + projections / 64,
     };

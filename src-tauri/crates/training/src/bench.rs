@@ -6,9 +6,10 @@ use crate::priority::foreground_pool;
 use crate::run::Desk;
 use crate::tuned::{AdaptedLlama, PromptBase, Tuned};
 use crate::{
-    AdamW, Control, Dataset, Example, Judgement, Judgements, LoraLayout, Preference, Quantisation, TrainError, TrainableLlama, Workspace,
+    AdamW, Control, Dataset, Example, Judgement, Judgements, LoraLayout, Preference, Quantisation, SingleLoss, TrainError, TrainableLlama,
+    TrainableT5, Workspace,
 };
-use model::{DenseLayer, DenseWeights, LlamaConfig, LoraShape};
+use model::{DenseLayer, DenseT5, DenseT5Cross, DenseT5Layer, DenseT5Stack, DenseWeights, LlamaConfig, LoraShape, T5Config};
 use std::time::Instant;
 
 /// What is trained.
@@ -70,19 +71,53 @@ pub struct StepError {
     pub gradient_error: f64,
 }
 
-/// A base of this shape with weights from a formula: for speed, weights do not matter.
-///
-/// # Errors
-/// As [`TrainableLlama::new`].
-pub fn random_base(config: LlamaConfig, quantisation: Option<Quantisation>) -> Result<TrainableLlama, TrainError> {
+/// Weights from a formula.
+fn random_weights() -> impl FnMut(usize) -> Vec<f32> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut matrix = |len: usize| -> Vec<f32> {
+    move |len| {
         let draw = |_| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.05
         };
         (0..len).map(draw).collect()
+    }
+}
+
+/// A T5 base of this shape with weights from a formula: for speed, weights do not matter.
+pub fn random_t5(config: T5Config) -> TrainableT5 {
+    let mut matrix = random_weights();
+    let T5Config { hidden, intermediate, vocab, buckets, heads, .. } = config;
+    let width = config.width();
+    let units = if config.gated { 2 * intermediate } else { intermediate };
+    let mut stack = |layers: usize, decoder: bool| {
+        let mut layer = |_| DenseT5Layer {
+            attention_norm: vec![1.0; hidden],
+            qkv: matrix(3 * width * hidden),
+            output: matrix(hidden * width),
+            cross: decoder.then(|| DenseT5Cross {
+                norm: vec![1.0; hidden],
+                query: matrix(width * hidden),
+                keys_values: matrix(2 * width * hidden),
+                output: matrix(hidden * width),
+            }),
+            mlp_norm: vec![1.0; hidden],
+            up: matrix(units * hidden),
+            down: matrix(hidden * intermediate),
+        };
+        let layers = (0..layers).map(&mut layer).collect();
+        DenseT5Stack { layers, norm: vec![1.0; hidden], bias: matrix(buckets * heads) }
     };
+    let (encoder, decoder) = (stack(config.encoder_layers, false), stack(config.decoder_layers, true));
+    let (embedding, head) = (matrix(vocab * hidden), Some(matrix(vocab * hidden)));
+    TrainableT5::new(DenseT5 { config, embedding, head, encoder, decoder })
+}
+
+/// A base of this shape with weights from a formula: for speed, weights do not matter.
+///
+/// # Errors
+/// As [`TrainableLlama::new`].
+pub fn random_base(config: LlamaConfig, quantisation: Option<Quantisation>) -> Result<TrainableLlama, TrainError> {
+    let mut matrix = random_weights();
     let LlamaConfig { hidden, intermediate, vocab, .. } = config;
     let (queries, kv) = (config.query_width(), config.kv_width());
     let embedding = matrix(vocab * hidden);
@@ -150,11 +185,35 @@ pub fn bench_step(base: &TrainableLlama, bench: &StepBench) -> Result<StepFigure
         BenchedLoss::Singles => {
             let single = |(index, text): (usize, Example)| Judgement::Single { text, liked: index % 2 == 0 };
             judgements = Judgements { train: texts().enumerate().map(single).collect(), heldout: Vec::new() };
-            Task::of_judgements(&judgements, Preference::default())
+            // As TRL computes it: compared with a pass of mismatched texts.
+            Task::of_judgements(&judgements, Preference { singles: SingleLoss::Kto, ..Preference::default() })
         }
     };
     task.check(&*tuned)?;
+    time_steps(&*tuned, &mut weights, &mut task, bench)
+}
 
+/// Times steps of a soft prompt before the encoder of a T5, on texts of these lengths that each ask for an answer of `answer`
+/// tokens; only the times, the threads and the rows of `bench` count.
+///
+/// # Errors
+/// As [`bench_step`].
+pub fn bench_t5_step(base: &TrainableT5, virtual_tokens: usize, answer: usize, bench: &StepBench) -> Result<StepFigures, TrainError> {
+    let vocab = base.config().vocab;
+    let token = |place: usize| (place * 31 + 7) as u32 % vocab as u32;
+    let mut weights: Vec<f32> = (0..virtual_tokens).flat_map(|place| PromptBase::embedding_of(base, token(place))).copied().collect();
+    let text = |(index, length): (usize, &usize)| Example {
+        prompt: (0..*length).map(|place| token(place + index)).collect(),
+        answer: (0..answer).map(|place| token(3 * place + index)).collect(),
+        weight: 1.0,
+    };
+    let data = Dataset { train: bench.lengths.iter().enumerate().map(text).collect(), heldout: Vec::new() };
+    let (tuned, mut task) = (base.with_prompt(virtual_tokens, bench.recompute), Task::of_examples(&data));
+    task.check(&*tuned)?;
+    time_steps(&*tuned, &mut weights, &mut task, bench)
+}
+
+fn time_steps(tuned: &dyn Tuned, weights: &mut [f32], task: &mut Task, bench: &StepBench) -> Result<StepFigures, TrainError> {
     let control = Control::default();
     let mut desk = Desk { workspace: Workspace::default(), control: &control, rows_at_once: bench.rows_at_once };
     let (mut optimizer, mut gradient) = (AdamW::new(weights.len(), 0.0), vec![0.0; weights.len()]);
@@ -162,15 +221,15 @@ pub fn bench_step(base: &TrainableLlama, bench: &StepBench) -> Result<StepFigure
     let (mut times, mut loss) = (Vec::new(), f64::NAN);
     foreground_pool(bench.threads)?.install(|| {
         // Nobody else holds this control, so nothing can stop here.
-        let _ = task.ask_base(&*tuned, &mut desk);
+        let _ = task.ask_base(tuned, &mut desk);
         for step in 0..bench.warmup + bench.steps.max(1) {
             let began = Instant::now();
             gradient.fill(0.0);
-            if let Ok((found, _)) = task.loss_and_gradient(&*tuned, &weights, &batch, step as u64, &mut desk, &mut gradient) {
+            if let Ok((found, _)) = task.loss_and_gradient(tuned, weights, &batch, step as u64, &mut desk, &mut gradient) {
                 loss = found;
             }
             clip(&mut gradient, 1.0);
-            optimizer.update(&mut weights, &gradient, 1e-4);
+            optimizer.update(weights, &gradient, 1e-4);
             times.push(began.elapsed().as_secs_f64());
         }
     });

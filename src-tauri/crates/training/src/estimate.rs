@@ -6,6 +6,7 @@ use crate::{
     Control, Dataset, Example, Judgement, Judgements, LoraConfig, LoraLayout, PackedBatch, RunConfig, SoftPromptConfig, Stop, TrainError,
     TrainableLlama, Workspace,
 };
+use kernels::train::{LOSS_ROWS, LOSS_TOKENS};
 use model::{LlamaConfig, LoraShape, Projection};
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,6 @@ pub struct Estimate {
 
 /// A pass without gradient takes about this share of one with (2 of 4 products with frozen weights).
 pub(crate) const FORWARD_SHARE: f64 = 0.45;
-/// Logits exist for so many rows at once (`kernels::train`).
-pub(crate) const LOSS_ROWS: usize = 128;
 /// Program, thread stacks, packing buffers of the matrix products.
 pub(crate) const FIXED_BYTES: usize = 24 << 20;
 
@@ -152,7 +151,7 @@ impl Plan<'_> {
         // One layer's inner buffers, its temporaries, the heads of attention apart, and what enters and leaves.
         let temporary = kept_once + (4 * hidden + queries + inner) + 3 * queries + temporary;
         let activations = rows * (layers + temporary);
-        let loss = LOSS_ROWS * (base.vocab + 2 * hidden);
+        let loss = LOSS_ROWS * (LOSS_TOKENS.min(base.vocab) + 2 * hidden);
         4 * (base.parameters() + activations + loss + state) + FIXED_BYTES
     }
 

@@ -1,8 +1,9 @@
 //! What prompt tuning of a T5 would cost, before it starts.
 
-use crate::estimate::{FIXED_BYTES, FORWARD_SHARE, LOSS_ROWS};
+use crate::estimate::{FIXED_BYTES, FORWARD_SHARE};
 use crate::priority::background_pool;
 use crate::{Control, Dataset, Estimate, Example, SoftPromptConfig, TrainError, TrainableT5, Workspace};
+use kernels::train::{LOSS_ROWS, LOSS_TOKENS};
 use model::T5Config;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ fn peak_memory(config: &SoftPromptConfig, dataset: &Dataset, base: &T5Config) ->
     let encoder = read * base.encoder_layers * kept;
     let decoder = base.decoder_layers * (written * (kept + width + hidden) + read * 2 * width);
     let temporary = (read + written) * (6 * hidden + 5 * width + inner);
-    let loss = LOSS_ROWS * (base.vocab + 2 * hidden);
+    let loss = LOSS_ROWS * (LOSS_TOKENS.min(base.vocab) + 2 * hidden);
     // Only the first T5 scales its logits, and only its head is the embedding.
     let own_head = if base.scaled_logits { 0 } else { base.vocab * hidden };
     // Weights, gradient, moments, the best, and a copy of them while a checkpoint is written.

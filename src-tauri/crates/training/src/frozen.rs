@@ -1,6 +1,7 @@
-//! Frozen linear layers, in f32 or quantised.
+//! Frozen linear layers, in f32 or quantised. Quantised ones are multiplied in bf16 where the machine can: their own rounding is
+//! of that size already.
 
-use kernels::train::{Matrix, MatrixMut, Quantisation, QuantisedMatrix, Store, product_nn, product_nt};
+use kernels::train::{Matrix, MatrixMut, Precision, Quantisation, QuantisedMatrix, Store, product_nn, product_nt};
 use sha2::{Digest, Sha256};
 
 /// Weights `[outputs, inputs]` that are never trained.
@@ -8,6 +9,7 @@ use sha2::{Digest, Sha256};
 pub(crate) struct Frozen {
     inputs: usize,
     weights: Weights,
+    pub precision: Precision,
 }
 
 #[derive(Debug)]
@@ -18,11 +20,11 @@ enum Weights {
 
 impl Frozen {
     pub fn new(weights: Vec<f32>, inputs: usize, quantisation: Option<Quantisation>) -> Self {
-        let weights = match quantisation {
-            Some(quantisation) => Weights::Quantised(QuantisedMatrix::new(&weights, inputs, quantisation)),
-            None => Weights::Dense(weights),
+        let (weights, precision) = match quantisation {
+            Some(quantisation) => (Weights::Quantised(QuantisedMatrix::new(&weights, inputs, quantisation)), Precision::Bf16),
+            None => (Weights::Dense(weights), Precision::F32),
         };
-        Self { inputs, weights }
+        Self { inputs, weights, precision }
     }
 
     pub fn inputs(&self) -> usize {
@@ -36,18 +38,24 @@ impl Frozen {
         }
     }
 
-    /// `out[rows, outputs] (+)= x[rows, inputs] · weightsᵀ`. Quantised weights pass through `panel`.
-    pub fn forward(&self, out: &mut [f32], x: &[f32], store: Store, panel: &mut Vec<f32>) {
+    /// `out[rows, outputs] (+)= x[rows, inputs] · weightsᵀ`.
+    pub fn forward(&self, out: &mut [f32], x: &[f32], store: Store) {
         let (rows, inputs, outputs) = (x.len() / self.inputs, self.inputs, self.outputs());
-        let weights = Matrix::new(self.dense(panel), outputs, inputs);
-        product_nt(MatrixMut::new(out, rows, outputs), Matrix::new(x, rows, inputs), weights, store);
+        let (out, x) = (MatrixMut::new(out, rows, outputs), Matrix::new(x, rows, inputs));
+        match &self.weights {
+            Weights::Dense(weights) => product_nt(out, x, Matrix::new(weights, outputs, inputs), store),
+            Weights::Quantised(matrix) => matrix.product_nt(out, x, self.precision, store),
+        }
     }
 
     /// `dx[rows, inputs] = dy[rows, outputs] · weights`.
-    pub fn backward(&self, dx: &mut [f32], dy: &[f32], panel: &mut Vec<f32>) {
+    pub fn backward(&self, dx: &mut [f32], dy: &[f32]) {
         let (rows, inputs, outputs) = (dx.len() / self.inputs, self.inputs, self.outputs());
-        let weights = Matrix::new(self.dense(panel), outputs, inputs);
-        product_nn(MatrixMut::new(dx, rows, inputs), Matrix::new(dy, rows, outputs), weights, Store::Replace);
+        let (dx, dy) = (MatrixMut::new(dx, rows, inputs), Matrix::new(dy, rows, outputs));
+        match &self.weights {
+            Weights::Dense(weights) => product_nn(dx, dy, Matrix::new(weights, outputs, inputs), Store::Replace),
+            Weights::Quantised(matrix) => matrix.product_nn(dx, dy, self.precision, Store::Replace),
+        }
     }
 
     /// The weights as they are used.

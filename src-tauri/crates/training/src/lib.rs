@@ -38,7 +38,9 @@ mod tuned;
 mod workspace;
 
 pub use batch::{BatchOrder, PackedBatch};
-pub use bench::{Benched, BenchedLoss, StepBench, StepError, StepFigures, StepReference, bench_step, compare_step, random_base};
+pub use bench::{
+    Benched, BenchedLoss, StepBench, StepError, StepFigures, StepReference, bench_step, bench_t5_step, compare_step, random_base, random_t5,
+};
 pub use checkpoint::{Best, Checkpoint, Checkpoints, Newest, Point, Progress, RunIdentity, Skipped, Tensor};
 pub use control::{Control, ForegroundGate, ForegroundGuard, Stop};
 pub use data::{Dataset, Example, Split};
@@ -46,7 +48,7 @@ pub use error::TrainError;
 pub use estimate::{Estimate, estimate, estimate_judgements, estimate_lora, measure_lora_speed, measure_speed};
 pub use estimate_t5::{estimate_t5, measure_t5_speed};
 pub use files::{Disk, FileLayer};
-pub use kernels::train::Quantisation;
+pub use kernels::train::{Precision, Quantisation};
 pub use llama::TrainableLlama;
 pub use lora::{lora, lora_from_judgements, lora_on};
 pub use lora_config::{LoraConfig, LoraStart};

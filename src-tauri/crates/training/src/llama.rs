@@ -8,7 +8,7 @@ use crate::low_rank::{LowRank, Site};
 use crate::tuned::Slopes;
 use crate::workspace::Buffer;
 use crate::{Control, PackedBatch, Stop, TrainError, Workspace};
-use kernels::train::{Attention, Quantisation, RopeTable, linear_cross_entropy, rms_norm, rms_norm_backward};
+use kernels::train::{Attention, Precision, Quantisation, RopeTable, linear_cross_entropy, rms_norm, rms_norm_backward};
 use model::{DenseLayer, DenseWeights, LlamaConfig};
 use sha2::{Digest, Sha256};
 use std::sync::OnceLock;
@@ -22,6 +22,8 @@ pub struct TrainableLlama {
     norm: Vec<f32>,
     head: Option<Vec<f32>>,
     quantisation: Option<Quantisation>,
+    /// Of products with the head; projections know their own.
+    head_precision: Precision,
     identity: OnceLock<String>,
     /// Squared lengths of the rows of every [`Site`], by layer; only DoRA asks.
     row_squares: OnceLock<Vec<[Vec<f64>; 4]>>,
@@ -55,7 +57,7 @@ impl TrainableLlama {
         Self::build(weights, None)
     }
 
-    /// A base whose projections are held in int8 or int4 (QLoRA, arXiv 2305.14314); embedding, head and norms stay f32.
+    /// A base whose projections are held in bf16, int8 or int4 (QLoRA, arXiv 2305.14314); embedding, head and norms stay f32.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -76,12 +78,25 @@ impl TrainableLlama {
         let layer = |(index, layer)| Layer::new(index, layer, &config, quantisation);
         let layers = layers.into_iter().enumerate().map(layer).collect::<Result<_, _>>()?;
         let (identity, row_squares) = (OnceLock::new(), OnceLock::new());
-        Ok(Self { config, embedding, layers, norm, head, quantisation, identity, row_squares })
+        let head_precision = if quantisation.is_some() { Precision::Bf16 } else { Precision::F32 };
+        Ok(Self { config, embedding, layers, norm, head, quantisation, head_precision, identity, row_squares })
     }
 
     /// How its projections are held; `None` is f32.
     pub fn quantisation(&self) -> Option<Quantisation> {
         self.quantisation
+    }
+
+    /// With products of this precision, however the weights are held. A quantised base is multiplied in bf16 by itself, where the
+    /// machine can.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.head_precision = precision;
+        for layer in &mut self.layers {
+            [&mut layer.qkv, &mut layer.output, &mut layer.gate_up, &mut layer.down]
+                .into_iter()
+                .for_each(|frozen| frozen.precision = precision);
+        }
+        self
     }
 
     pub fn config(&self) -> &LlamaConfig {
@@ -167,7 +182,7 @@ impl TrainableLlama {
     /// Log-probability of each sequence's answer, given the stack's output behind its last norm; writes their gradient by it.
     fn head_forward(&self, hidden: &[f32], batch: &PackedBatch, gradient: Option<&mut [f32]>, workspace: &mut Workspace) -> Vec<f64> {
         let Workspace { loss, losses, .. } = workspace;
-        linear_cross_entropy(hidden, self.head(), self.config.hidden, &batch.targets, loss, losses, gradient);
+        linear_cross_entropy(hidden, self.head(), self.config.hidden, &batch.targets, self.head_precision, loss, losses, gradient);
         batch.by_answer(losses).into_iter().map(|loss| -loss).collect()
     }
 

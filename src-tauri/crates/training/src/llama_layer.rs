@@ -55,7 +55,7 @@ impl TrainableLlama {
         let mut normed = workspace.take(rows, hidden);
         rms_norm(input, &layer.attention_norm, rms_eps, &mut normed);
         let mut qkv = workspace.take(rows, fused);
-        layer.qkv.forward(&mut qkv, &normed, Store::Replace, &mut workspace.panel);
+        layer.qkv.forward(&mut qkv, &normed, Store::Replace);
         let low_qkv = low_rank.and_then(|low_rank| low_rank.forward(index, Site::Qkv, &normed, &mut qkv, workspace));
         let mut attended = workspace.take(rows, queries);
         attention.forward(&qkv, &batch.packing, &mut workspace.attention, &mut attended);
@@ -63,7 +63,7 @@ impl TrainableLlama {
 
         rms_norm(&middle, &layer.mlp_norm, rms_eps, &mut normed);
         let mut gate_up = workspace.take(rows, 2 * intermediate);
-        layer.gate_up.forward(&mut gate_up, &normed, Store::Replace, &mut workspace.panel);
+        layer.gate_up.forward(&mut gate_up, &normed, Store::Replace);
         let low_gate_up = low_rank.and_then(|low_rank| low_rank.forward(index, Site::GateUp, &normed, &mut gate_up, workspace));
         workspace.give(normed);
         let mut active = workspace.take(rows, intermediate);
@@ -97,13 +97,13 @@ impl TrainableLlama {
         match low_rank {
             Some(low_rank) if low_rank.scales(index, site) => {
                 let mut alone = workspace.take(rows, hidden);
-                weight.forward(&mut alone, x, Store::Replace, &mut workspace.panel);
+                weight.forward(&mut alone, x, Store::Replace);
                 let low = low_rank.forward(index, site, x, &mut alone, workspace);
                 sum.iter_mut().zip(alone.iter()).for_each(|(sum, alone)| *sum += alone);
                 (sum, low, Some(alone))
             }
             _ => {
-                weight.forward(&mut sum, x, Store::Add, &mut workspace.panel);
+                weight.forward(&mut sum, x, Store::Add);
                 let low = low_rank.and_then(|low_rank| low_rank.forward(index, site, x, &mut sum, workspace));
                 (sum, low, None)
             }
@@ -221,11 +221,11 @@ impl TrainableLlama {
                 scaled = Some(copy);
             }
             let dy = scaled.as_deref().unwrap_or(dy);
-            weight.backward(dx, dy, &mut workspace.panel);
+            weight.backward(dx, dy);
             low_rank.backward(index, site, x, low, dy, gradient, Some(dx), workspace);
             scaled.into_iter().for_each(|buffer| workspace.give(buffer));
         } else {
-            weight.backward(dx, dy, &mut workspace.panel);
+            weight.backward(dx, dy);
         }
         [x, low, alone].into_iter().flatten().for_each(|buffer| workspace.give(buffer));
     }
@@ -255,7 +255,7 @@ impl TrainableLlama {
             then = Some((low_rank, gradient, low));
         }
         if let Some(dnormed) = dnormed.as_deref_mut() {
-            weight.backward(dnormed, dy, &mut workspace.panel);
+            weight.backward(dnormed, dy);
         }
         if let Some((low_rank, gradient, low)) = then {
             let (input, gain) = norm;

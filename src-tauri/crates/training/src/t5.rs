@@ -9,7 +9,7 @@ use crate::frozen::hash_numbers;
 use crate::t5_layer::{Block, CrossBlock, Kept};
 use crate::workspace::Buffer;
 use crate::{Control, Example, PromptBase, Slopes, Stop, Tuned, Workspace};
-use kernels::train::{BiasedAttention, DistanceBiases, Packing, Target, linear_cross_entropy, rms_norm, rms_norm_backward};
+use kernels::train::{BiasedAttention, DistanceBiases, Packing, Precision, Target, linear_cross_entropy, rms_norm, rms_norm_backward};
 use model::{DenseT5, DistanceTable, T5Config};
 use sha2::{Digest, Sha256};
 use std::sync::OnceLock;
@@ -172,7 +172,7 @@ impl TrainableT5 {
         normed.iter_mut().for_each(|value| *value *= scale);
         let head = self.weights.head.as_deref().unwrap_or(&self.weights.embedding);
         let Workspace { loss, losses, .. } = workspace;
-        linear_cross_entropy(&normed, head, hidden, &batch.targets, loss, losses, gradient.as_deref_mut());
+        linear_cross_entropy(&normed, head, hidden, &batch.targets, Precision::F32, loss, losses, gradient.as_deref_mut());
         if let Some(gradient) = gradient {
             gradient.iter_mut().for_each(|value| *value *= scale);
         }

@@ -11,8 +11,6 @@ pub struct Workspace {
     pub(crate) loss: LossScratch,
     /// By target.
     pub(crate) losses: Vec<f64>,
-    /// The quantised matrix in use, as f32.
-    pub(crate) panel: Vec<f32>,
     rope: Option<RopeTable>,
     /// By columns: rows differ from batch to batch, so each kind of buffer grows to the largest batch and no further.
     free: HashMap<usize, Vec<Buffer>>,

@@ -3,7 +3,8 @@
 //! Each (sequence, head) is one task over 64 query rows at a time. Probabilities are not kept: the backward pass
 //! computes them again, which costs one small product and saves `tokens² · heads` floats.
 
-use super::matrix::{ALONE, Matrix, MatrixMut, Side, Store, product};
+use super::matrix::{ALONE, Matrix, MatrixMut, Store, product};
+use super::pack::Side;
 use super::rope::RopeTable;
 use super::vector::{exp, largest, rows_per_task, sum, vectorized};
 use rayon::prelude::*;

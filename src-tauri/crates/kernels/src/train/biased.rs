@@ -3,8 +3,10 @@
 //! Probabilities are not kept: the backward pass computes them again. Biases are frozen, as all weights of a base are.
 
 use super::attention::Packing;
-use super::matrix::{ALONE, Matrix, MatrixMut, Side, Store, product};
+use super::matrix::{ALONE, Matrix, MatrixMut, Store, product};
+use super::pack::Side;
 use super::vector::{exp, largest, sum, vectorized};
+use crate::pool::Disjoint;
 use rayon::prelude::*;
 
 /// The shape of one attention block; all heads of a row stand side by side.
@@ -67,6 +69,7 @@ impl BiasedAttention<'_> {
     pub fn forward(&self, of: &Attended, out: &mut [f32]) {
         let (d, width) = (self.head_dim, self.heads * self.head_dim);
         assert_eq!(out.len(), of.query_packing.rows() * width, "attention: rows of another size");
+        let all = Disjoint::new(out);
         let one = |task: &Task| {
             let mut out = vec![0f32; task.queries * d];
             let mut p = vec![0f32; TILE.min(task.queries) * task.keys];
@@ -77,13 +80,9 @@ impl BiasedAttention<'_> {
                 let out = MatrixMut::new(&mut out[first * d..(first + rows) * d], rows, d);
                 product(out, Matrix::new(&p[..rows * task.keys], rows, task.keys), Side::Plain, values, Side::Plain, Store::Replace, ALONE);
             }
-            out
+            scatter(&out, task.query_start, task.head * d, d, width, &all);
         };
-        let tasks = self.tasks(of);
-        let parts: Vec<Vec<f32>> = tasks.par_iter().with_max_len(1).map(one).collect();
-        for (task, part) in tasks.iter().zip(&parts) {
-            scatter(part, task.query_start, task.head * d, d, width, out);
-        }
+        self.tasks(of).par_iter().with_max_len(1).for_each(one);
     }
 
     /// Writes the gradients of queries, keys and values, each `[rows, heads · head_dim]`, given that of the output.
@@ -94,13 +93,13 @@ impl BiasedAttention<'_> {
             dout.len() == queries && dq.len() == queries && dk.len() == keys && dv.len() == keys,
             "attention: gradients of other sizes"
         );
-        let tasks = self.tasks(of);
-        let parts: Vec<[Vec<f32>; 3]> = tasks.par_iter().with_max_len(1).map(|task| self.backward_task(of, task, dout)).collect();
-        for (task, [q, k, v]) in tasks.iter().zip(&parts) {
-            scatter(q, task.query_start, task.head * d, d, width, dq);
-            scatter(k, task.key_start, task.head * d, d, width, dk);
-            scatter(v, task.key_start, task.head * d, d, width, dv);
-        }
+        let [dq, dk, dv] = [dq, dk, dv].map(Disjoint::new);
+        self.tasks(of).par_iter().with_max_len(1).for_each(|task| {
+            let [q, k, v] = self.backward_task(of, task, dout);
+            scatter(&q, task.query_start, task.head * d, d, width, &dq);
+            scatter(&k, task.key_start, task.head * d, d, width, &dk);
+            scatter(&v, task.key_start, task.head * d, d, width, &dv);
+        });
     }
 
     fn backward_task(&self, of: &Attended, task: &Task, dout: &[f32]) -> [Vec<f32>; 3] {
@@ -188,9 +187,11 @@ impl BiasedAttention<'_> {
     }
 }
 
-/// Copies `[rows, columns]` into the columns from `column` on of rows of `width`.
-fn scatter(part: &[f32], start: usize, column: usize, columns: usize, width: usize, out: &mut [f32]) {
+/// Copies `[rows, columns]` into the columns from `column` on of rows of `width`: those of one head in one sequence, which one
+/// task alone writes.
+fn scatter(part: &[f32], start: usize, column: usize, columns: usize, width: usize, out: &Disjoint<f32>) {
     for (row, part) in part.chunks_exact(columns).enumerate() {
-        out[(start + row) * width + column..][..columns].copy_from_slice(part);
+        // SAFETY: tasks differ in sequence or head, so in rows or columns.
+        unsafe { out.slice((start + row) * width + column, columns) }.copy_from_slice(part);
     }
 }

@@ -1,6 +1,13 @@
-//! Matrix products over checked views, computed by the `gemm` crate (AVX2, AVX-512 or NEON, chosen at run time).
+//! Matrix products over checked views: both operands are packed, then multiplied tile by tile.
+//!
+//! Panels of the right operand are packed by the thread that multiplies with them, which costs little (each is used for all
+//! rows), spares a second copy of frozen weights, and serves every format and both orientations.
 
-use gemm::Parallelism;
+use super::pack::{self, Rows, Side, per_word};
+use super::tile::{Lanes, PANEL, Tile};
+use crate::pool::Disjoint;
+use rayon::prelude::*;
+use std::cell::Cell;
 
 /// A row-major matrix inside a slice; consecutive rows start `stride` elements apart.
 #[derive(Debug, Clone, Copy)]
@@ -55,87 +62,194 @@ pub enum Store {
 
 /// `out[m, n] (+)= a[m, k] · b[n, k]ᵀ`: a linear layer, weights stored `[out, in]`. Panics if shapes disagree.
 pub fn product_nt(out: MatrixMut, a: Matrix, b: Matrix, store: Store) {
-    product(out, a, Side::Plain, b, Side::Transposed, store, in_pool());
+    product(out, a, Side::Plain, b, Side::Transposed, store, Threads::Pool);
 }
 
 /// `out[m, k] (+)= a[m, n] · b[n, k]`: the gradient of a linear layer's input. Panics if shapes disagree.
 pub fn product_nn(out: MatrixMut, a: Matrix, b: Matrix, store: Store) {
-    product(out, a, Side::Plain, b, Side::Plain, store, in_pool());
+    product(out, a, Side::Plain, b, Side::Plain, store, Threads::Pool);
 }
 
 /// `out[n, k] (+)= a[m, n]ᵀ · b[m, k]`: the gradient of a linear layer's weights. Panics if shapes disagree.
 pub fn product_tn(out: MatrixMut, a: Matrix, b: Matrix, store: Store) {
-    product(out, a, Side::Transposed, b, Side::Plain, store, in_pool());
+    product(out, a, Side::Transposed, b, Side::Plain, store, Threads::Pool);
 }
 
-/// How an operand enters a product.
+/// One thread only, or all of the caller's pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Plain,
-    Transposed,
+pub(super) enum Threads {
+    /// For products inside a task that is itself one of many.
+    Alone,
+    Pool,
 }
 
-/// One thread only: for products inside a task that is itself one of many.
-pub(super) const ALONE: Parallelism = Parallelism::None;
+pub(super) const ALONE: Threads = Threads::Alone;
 
-pub(super) fn product(out: MatrixMut, a: Matrix, a_side: Side, b: Matrix, b_side: Side, store: Store, parallelism: Parallelism) {
-    // As seen by the product: rows, columns, distance between rows, distance between columns.
-    let (a_rows, a_columns, a_row_step, a_column_step) = oriented(a, a_side);
-    let (b_rows, b_columns, b_row_step, b_column_step) = oriented(b, b_side);
+impl Rows for Matrix<'_> {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn columns(&self) -> usize {
+        self.columns
+    }
+
+    #[inline(always)]
+    fn read(&self, row: usize, first: usize, out: &mut [f32]) {
+        out.copy_from_slice(&self.data[row * self.stride + first..][..out.len()]);
+    }
+}
+
+/// `out (+)= a · b`, each operand as it is or transposed. Panics if shapes disagree.
+pub(super) fn product(out: MatrixMut, a: Matrix, a_side: Side, b: Matrix, b_side: Side, store: Store, threads: Threads) {
+    multiply(Lanes::detect(), out, &a, a_side, &b, b_side, false, store, threads);
+}
+
+/// How products are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    F32,
+    /// Both sides rounded to bf16 and added up in f32, at twice the speed, where the machine has the instructions; else f32.
+    Bf16,
+}
+
+/// [`multiply`] with the best instructions here.
+pub(super) fn multiply_in<A: Rows, B: Rows>(
+    precision: Precision,
+    out: MatrixMut,
+    a: &A,
+    a_side: Side,
+    b: &B,
+    b_side: Side,
+    store: Store,
+    threads: Threads,
+) {
+    let lanes = Lanes::detect();
+    let pairs = precision == Precision::Bf16 && lanes.multiplies_pairs();
+    multiply(lanes, out, a, a_side, b, b_side, pairs, store, threads);
+}
+
+/// Words of a panel's depth that are packed at once: 128 KiB, so that it stays in the L2 cache with the rows that pass by.
+const DEPTH: usize = 1024;
+/// Below this many multiplications other threads are not worth waking.
+const SERIAL: usize = 1 << 16;
+
+/// [`product`] of any two kinds of matrices. With `pairs` (of which `lanes` must be capable), both are rounded to bf16.
+///
+/// Every element is summed over the depth by one thread in a fixed order, so results do not depend on threads.
+pub(super) fn multiply<A: Rows, B: Rows>(
+    lanes: Lanes,
+    out: MatrixMut,
+    a: &A,
+    a_side: Side,
+    b: &B,
+    b_side: Side,
+    pairs: bool,
+    store: Store,
+    threads: Threads,
+) {
+    let (rows, depth) = oriented(a, a_side);
+    let (b_depth, columns) = oriented(b, b_side);
     assert!(
-        a_columns == b_rows && out.rows == a_rows && out.columns == b_columns,
-        "product: [{}, {}] cannot hold [{a_rows}, {a_columns}] · [{b_rows}, {b_columns}]",
+        depth == b_depth && out.rows == rows && out.columns == columns,
+        "product: [{}, {}] cannot hold [{rows}, {depth}] · [{b_depth}, {columns}]",
         out.rows,
         out.columns
     );
-    if out.rows == 0 || out.columns == 0 {
+    assert!(!pairs || lanes.multiplies_pairs() && a_side == Side::Plain, "product: pairs without their instructions");
+    if rows == 0 || columns == 0 {
         return;
     }
-    // SAFETY: the three views were checked on creation, so every element `row * stride + column` that gemm touches,
-    // given these dimensions and steps, lies inside its slice. `out` is borrowed mutably, so it overlaps neither `a`
-    // nor `b`, and its rows do not overlap each other because stride >= columns. With `Store::Replace` gemm does not
-    // read `out`. Steps fit in `isize` because slices are at most `isize::MAX` bytes long.
-    unsafe {
-        gemm::gemm::<f32>(
-            out.rows,
-            out.columns,
-            a_columns,
-            out.data.as_mut_ptr(),
-            1,
-            out.stride as isize,
-            store == Store::Add,
-            a.data.as_ptr(),
-            a_column_step as isize,
-            a_row_step as isize,
-            b.data.as_ptr(),
-            b_column_step as isize,
-            b_row_step as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+    let words = depth.div_ceil(per_word(pairs));
+    let workers = match threads {
+        Threads::Pool if rows * columns * depth > SERIAL => rayon::current_num_threads(),
+        _ => 1,
+    };
+    let (stride, add) = (out.stride, store == Store::Add);
+    let out = Disjoint::new(out.data);
+    let (panels, tiles) = (columns.div_ceil(PANEL), rows.div_ceil(lanes.rows()));
+    // Tiles of about equal height.
+    let first_row = |tile: usize| tile * rows / tiles;
+    LEFT.with_room(rows * words, |left| {
+        let packed = Disjoint::new(left);
+        each(workers, tiles, |tile| {
+            let rows = first_row(tile)..first_row(tile + 1);
+            // SAFETY: tiles do not overlap.
+            let out = unsafe { packed.slice(rows.start * words, rows.len() * words) };
+            pack::left(a, a_side, rows, pairs, lanes, out);
+        });
+        // Narrow outputs are shared out by rows too, so that every thread gets several tasks.
+        let groups = if workers > 1 { (4 * workers).div_ceil(panels).min(tiles) } else { 1 };
+        each(workers, panels * groups, |task| {
+            let (panel, group) = (task / groups, task % groups);
+            let column = panel * PANEL;
+            let within = PANEL.min(columns - column);
+            PANELS.with_room(PANEL * DEPTH.min(words), |panel| {
+                // Once even where there is no depth: the output is zeros then.
+                for first in (0..words.max(1)).step_by(DEPTH) {
+                    let count = DEPTH.min(words - first);
+                    let depths = first * per_word(pairs)..depth.min((first + count) * per_word(pairs));
+                    pack::right(b, b_side, column, depths, pairs, lanes, &mut panel[..count * PANEL]);
+                    for tile in group * tiles / groups..(group + 1) * tiles / groups {
+                        let rows = first_row(tile)..first_row(tile + 1);
+                        let tile = Tile { rows: rows.len(), columns: within, depth: count, pairs, add: add || first > 0 };
+                        // SAFETY: both operands are packed for this depth; `out` was checked on creation to hold its rows, and
+                        // this task alone writes these rows and columns; `lanes` exist only where they were detected.
+                        unsafe {
+                            let a = packed.pointer().add(rows.start * words + first * rows.len());
+                            tile.run(lanes, a, panel.as_ptr(), out.pointer().add(rows.start * stride + column), stride);
+                        }
+                    }
+                }
+            });
+        });
+    });
+}
+
+/// Runs `task` for each index, on the pool or here.
+fn each(workers: usize, tasks: usize, task: impl Fn(usize) + Sync) {
+    if workers > 1 && tasks > 1 {
+        (0..tasks).into_par_iter().with_max_len(tasks.div_ceil(8 * workers)).for_each(&task);
+    } else {
+        (0..tasks).for_each(task);
     }
 }
 
-/// Threads of the rayon pool in which the caller runs.
-fn in_pool() -> Parallelism {
-    match rayon::current_num_threads() {
-        0 | 1 => Parallelism::None,
-        threads => Parallelism::Rayon(threads),
+thread_local! {
+    static LEFT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static PANELS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Memory that a thread keeps for its next product.
+trait Room {
+    fn with_room<T>(&'static self, length: usize, work: impl FnOnce(&mut [f32]) -> T) -> T;
+}
+
+impl Room for std::thread::LocalKey<Cell<Vec<f32>>> {
+    fn with_room<T>(&'static self, length: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
+        // A line of the cache more, so that the part in use can begin on one.
+        const LINE: usize = 16;
+        // Taken out while in use: a product inside another gets memory of its own.
+        let mut kept = self.take();
+        if kept.len() < length + LINE {
+            // Not grown in place: that would copy what nobody reads.
+            kept = vec![0.0; length + LINE];
+        }
+        let start = kept.as_ptr().align_offset(4 * LINE).min(LINE);
+        let result = work(&mut kept[start..start + length]);
+        self.set(kept);
+        result
     }
 }
 
-fn oriented(matrix: Matrix, side: Side) -> (usize, usize, usize, usize) {
+fn oriented(matrix: &impl Rows, side: Side) -> (usize, usize) {
     match side {
-        Side::Plain => (matrix.rows, matrix.columns, matrix.stride, 1),
-        Side::Transposed => (matrix.columns, matrix.rows, 1, matrix.stride),
+        Side::Plain => (matrix.rows(), matrix.columns()),
+        Side::Transposed => (matrix.columns(), matrix.rows()),
     }
 }
 
-/// The bounds on which the `unsafe` call above rests.
+/// The bounds on which the `unsafe` calls above rest.
 fn check_extent(len: usize, rows: usize, columns: usize, stride: usize) {
     assert!(columns <= stride, "matrix: {columns} columns do not fit a stride of {stride}");
     let needed = match rows {

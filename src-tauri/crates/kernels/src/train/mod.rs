@@ -16,18 +16,22 @@ mod gate;
 mod loss;
 mod matrix;
 mod norm;
+mod pack;
+#[cfg(test)]
+mod product_tests;
 mod quantised;
 mod rope;
 #[cfg(test)]
 mod tests;
+mod tile;
 mod vector;
 
 pub use attention::{Attention, AttentionScratch, Packing};
 pub use biased::{Attended, BiasedAttention, Columns, DistanceBiases};
 pub use dropout::DropoutMask;
 pub use gate::{gated_gelu, gated_gelu_backward, gated_silu, gated_silu_backward, relu, relu_backward};
-pub use loss::{LossScratch, Target, linear_cross_entropy};
-pub use matrix::{Matrix, MatrixMut, Store, product_nn, product_nt, product_tn};
+pub use loss::{LOSS_ROWS, LOSS_TOKENS, LossScratch, Target, linear_cross_entropy};
+pub use matrix::{Matrix, MatrixMut, Precision, Store, product_nn, product_nt, product_tn};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use quantised::{Quantisation, QuantisedMatrix};
 pub use rope::RopeTable;

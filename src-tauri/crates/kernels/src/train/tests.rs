@@ -193,7 +193,7 @@ fn the_losses_and_their_weighted_gradient_match_differences() {
     let mut scratch = LossScratch::default();
     let mut weighted = |gradient: Option<&mut [f32]>| {
         let mut losses = Vec::new();
-        linear_cross_entropy(&hidden, &head, width, &targets, &mut scratch, &mut losses, gradient);
+        linear_cross_entropy(&hidden, &head, width, &targets, Precision::F32, &mut scratch, &mut losses, gradient);
         losses.iter().zip(&targets).map(|(loss, target)| loss * f64::from(target.weight)).sum::<f64>()
     };
     let (loss, only_loss) = (weighted(Some(&mut gradient)), weighted(None));
@@ -211,7 +211,7 @@ fn the_loss_over_many_chunks_equals_the_sum_of_its_parts_and_nan_comes_through()
     let mut scratch = LossScratch::default();
     let mut loss = |hidden: &[f32], targets: &[Target]| {
         let mut losses = Vec::new();
-        linear_cross_entropy(hidden, &head, width, targets, &mut scratch, &mut losses, None);
+        linear_cross_entropy(hidden, &head, width, targets, Precision::F32, &mut scratch, &mut losses, None);
         losses.iter().sum::<f64>()
     };
     let whole = loss(&hidden, &targets);
@@ -292,7 +292,7 @@ fn differences(x: &[f32], dy: &[f32], f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64
         .collect()
 }
 
-fn assert_close(what: &str, got: &[f32], expected: &[f64]) {
+pub(super) fn assert_close(what: &str, got: &[f32], expected: &[f64]) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let size = expected.iter().fold(1e-3f64, |top, v| top.max(v.abs()));
     for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
@@ -301,7 +301,7 @@ fn assert_close(what: &str, got: &[f32], expected: &[f64]) {
 }
 
 /// Values in ±1 from a fixed linear congruential generator (Knuth, MMIX).
-fn noise(seed: u64, len: usize) -> Vec<f32> {
+pub(super) fn noise(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..len)
         .map(|_| {
@@ -315,7 +315,7 @@ fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|v| f64::from(*v)).collect()
 }
 
-fn fill(len: usize, f: impl Fn(usize) -> f64) -> Vec<f64> {
+pub(super) fn fill(len: usize, f: impl Fn(usize) -> f64) -> Vec<f64> {
     (0..len).map(f).collect()
 }
 
@@ -323,6 +323,6 @@ fn dot(n: usize, a: impl Fn(usize) -> f32, b: impl Fn(usize) -> f32) -> f64 {
     (0..n).map(|i| f64::from(a(i)) * f64::from(b(i))).sum()
 }
 
-fn pool(threads: usize) -> rayon::ThreadPool {
+pub(super) fn pool(threads: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
 }

@@ -1,13 +1,13 @@
-//! QLoRA: the frozen base in int8 or int4.
+//! QLoRA: the frozen base in bf16, int8 or int4.
 
 use crate::fixture::{Recorder, dataset, tiny_base, tiny_weights};
 use kernels::train::QuantisedMatrix;
 use model::{DenseWeights, LoraShape, Projection};
 use training::{
-    Control, LoraConfig, LoraLayout, Outcome, PackedBatch, Quantisation, RunConfig, TrainError, TrainableLlama, Workspace, lora,
+    Control, LoraConfig, LoraLayout, Outcome, PackedBatch, Precision, Quantisation, RunConfig, TrainError, TrainableLlama, Workspace, lora,
 };
 
-const FORMATS: [Quantisation; 2] = [Quantisation::Int8, Quantisation::Int4];
+const FORMATS: [Quantisation; 3] = [Quantisation::Bf16, Quantisation::Int8, Quantisation::Int4];
 
 /// The tiny base with every projection as it is after quantisation, in f32: what bitsandbytes and PEFT compute with.
 fn dequantised(quantisation: Quantisation) -> DenseWeights {
@@ -29,7 +29,7 @@ fn dequantised(quantisation: Quantisation) -> DenseWeights {
 #[test]
 fn a_quantised_base_has_the_loss_and_gradient_of_its_weights_as_they_are_used() {
     for quantisation in FORMATS {
-        let quantised = TrainableLlama::quantised(tiny_weights(true), quantisation).unwrap();
+        let mut quantised = TrainableLlama::quantised(tiny_weights(true), quantisation).unwrap();
         let dense = TrainableLlama::new(dequantised(quantisation)).unwrap();
         for dora in [false, true] {
             let shape = LoraShape { rank: 3, alpha: 6.0, rank_stabilised: false, dora, targets: Projection::ALL.to_vec() };
@@ -46,7 +46,16 @@ fn a_quantised_base_has_the_loss_and_gradient_of_its_weights_as_they_are_used() 
                     .unwrap();
                 (loss, gradient)
             };
-            assert!(run(&quantised) == run(&dense), "{quantisation:?}, DoRA {dora}: the same numbers, so the same bits");
+            let (loss, gradient) = run(&dense);
+            let (rounded_loss, rounded) = run(&quantised);
+            quantised = quantised.with_precision(Precision::F32);
+            assert!(run(&quantised) == (loss, gradient.clone()), "{quantisation:?}, DoRA {dora}: the same numbers, so the same bits");
+            // In bf16 a factor is off by 2⁻⁹ at most; what training follows is the direction.
+            assert!((rounded_loss / loss - 1.0).abs() < 0.01, "{quantisation:?}: {rounded_loss} for {loss}");
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+            let cosine = dot(&gradient, &rounded) / (dot(&gradient, &gradient) * dot(&rounded, &rounded)).sqrt();
+            assert!(cosine > 0.999, "{quantisation:?}, DoRA {dora}: the gradient in bf16 points elsewhere, cosine {cosine}");
+            quantised = quantised.with_precision(Precision::Bf16);
         }
     }
 }

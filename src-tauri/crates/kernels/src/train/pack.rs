@@ -1,0 +1,215 @@
+//! Lays the operands of a product out for the tiles: the depth outermost, and what one step of it needs side by side.
+
+use super::tile::{Lanes, PANEL};
+use super::vector::vectorized;
+use std::ops::Range;
+
+/// A matrix that rows can be read from, whatever it is held in.
+pub trait Rows: Sync {
+    fn rows(&self) -> usize;
+    fn columns(&self) -> usize;
+
+    /// Writes the values of a row from `first` on. Of formats in blocks `first` must be a multiple of 16, and no more than 16 are
+    /// asked for at once.
+    fn read(&self, row: usize, first: usize, out: &mut [f32]);
+
+    /// Writes the same as pairs of bf16, two to a word, with zeros behind the last column; `first` is even.
+    fn read_pairs(&self, row: usize, first: usize, out: &mut [f32]) {
+        rounded_pairs(self, row, first, out);
+    }
+}
+
+/// [`Rows::read_pairs`] by [`Rows::read`].
+#[inline(always)]
+pub fn rounded_pairs<M: Rows + ?Sized>(matrix: &M, row: usize, first: usize, out: &mut [f32]) {
+    let end = matrix.columns();
+    for (place, out) in out.chunks_mut(EDGE / 2).enumerate() {
+        let mut values = [0f32; EDGE];
+        let from = first + place * EDGE;
+        let there = EDGE.min(end.saturating_sub(from));
+        if there > 0 {
+            matrix.read(row, from, &mut values[..there]);
+        }
+        for (word, pair) in out.iter_mut().zip(values.chunks_exact(2)) {
+            *word = joined(to_bf16(pair[0]), to_bf16(pair[1]));
+        }
+    }
+}
+
+/// How an operand enters a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Plain,
+    Transposed,
+}
+
+/// Blocks that are turned at once.
+const EDGE: usize = 16;
+
+/// Depths that one word holds.
+pub fn per_word(pairs: bool) -> usize {
+    if pairs { 2 } else { 1 }
+}
+
+/// Writes rows `rows` of the left operand over all of its depth as `[words, rows]`.
+pub fn left<M: Rows>(matrix: &M, side: Side, rows: Range<usize>, pairs: bool, lanes: Lanes, out: &mut [f32]) {
+    vectorized(
+        #[inline(always)]
+        || left_here(matrix, side, rows, pairs, lanes, out),
+    );
+}
+
+#[inline(always)]
+fn left_here<M: Rows>(matrix: &M, side: Side, rows: Range<usize>, pairs: bool, lanes: Lanes, out: &mut [f32]) {
+    let height = rows.len();
+    match side {
+        Side::Plain => turned(matrix, rows, 0..matrix.columns(), pairs, lanes, out, height),
+        Side::Transposed => {
+            debug_assert!(!pairs, "the depth of a transposed left operand is not packed in pairs");
+            for (depth, out) in out.chunks_exact_mut(height).enumerate() {
+                matrix.read(depth, rows.start, out);
+            }
+        }
+    }
+}
+
+/// Writes [`PANEL`] columns from `column` on and depths `depths` of the right operand as `[words, PANEL]`, zeros where there are none.
+pub fn right<M: Rows>(matrix: &M, side: Side, column: usize, depths: Range<usize>, pairs: bool, lanes: Lanes, out: &mut [f32]) {
+    vectorized(
+        #[inline(always)]
+        || right_here(matrix, side, column, depths, pairs, lanes, out),
+    );
+}
+
+#[inline(always)]
+fn right_here<M: Rows>(matrix: &M, side: Side, column: usize, depths: Range<usize>, pairs: bool, lanes: Lanes, out: &mut [f32]) {
+    match side {
+        Side::Transposed => {
+            let there = PANEL.min(matrix.rows() - column);
+            if there < PANEL {
+                out.fill(0.0);
+            }
+            turned(matrix, column..column + there, depths, pairs, lanes, out, PANEL);
+        }
+        Side::Plain if pairs => {
+            let columns = PANEL.min(matrix.columns() - column);
+            for (word, out) in out.chunks_exact_mut(PANEL).enumerate() {
+                let depth = depths.start + 2 * word;
+                let mut halves = [[0f32; PANEL / 2]; 2];
+                for (depth, half) in (depth..depths.end.min(depth + 2)).zip(&mut halves) {
+                    matrix.read_pairs(depth, column, &mut half[..columns.div_ceil(2)]);
+                }
+                let [even, odd] = halves;
+                for (out, (even, odd)) in out.chunks_exact_mut(2).zip(even.into_iter().zip(odd)) {
+                    let (even, odd) = (even.to_bits(), odd.to_bits());
+                    out[0] = f32::from_bits(even & 0xffff | odd << 16);
+                    out[1] = f32::from_bits(even >> 16 | odd & 0xffff_0000);
+                }
+            }
+        }
+        Side::Plain => {
+            let columns = PANEL.min(matrix.columns() - column);
+            for (depth, out) in depths.zip(out.chunks_exact_mut(PANEL)) {
+                for (place, out) in out.chunks_mut(EDGE).enumerate() {
+                    let there = columns.saturating_sub(place * EDGE).min(EDGE);
+                    if there > 0 {
+                        matrix.read(depth, column + place * EDGE, &mut out[..there]);
+                    }
+                    out[there..].fill(0.0);
+                }
+            }
+        }
+    }
+}
+
+/// `out[word · stride + row] = matrix[row][word]` over `rows` and `depths`.
+#[inline(always)]
+fn turned<M: Rows>(matrix: &M, rows: Range<usize>, depths: Range<usize>, pairs: bool, lanes: Lanes, out: &mut [f32], stride: usize) {
+    let words = depths.len().div_ceil(per_word(pairs));
+    let mut block = [[0f32; EDGE]; EDGE];
+    for first_row in rows.clone().step_by(EDGE) {
+        let height = EDGE.min(rows.end - first_row);
+        for first in (0..words).step_by(EDGE) {
+            let width = EDGE.min(words - first);
+            for (row, block) in block.iter_mut().take(height).enumerate() {
+                match pairs {
+                    true => matrix.read_pairs(first_row + row, depths.start + 2 * first, &mut block[..width]),
+                    false => matrix.read(first_row + row, depths.start + first, &mut block[..width]),
+                }
+            }
+            turn(&block, height, width, lanes, &mut out[first * stride + first_row - rows.start..], stride);
+        }
+    }
+}
+
+/// `out[column · stride + row] = block[row][column]` over `rows` and `columns`.
+#[inline(always)]
+fn turn(block: &[[f32; EDGE]; EDGE], rows: usize, columns: usize, lanes: Lanes, out: &mut [f32], stride: usize) {
+    assert!(rows <= EDGE && columns <= EDGE && (columns == 0 || out.len() >= (columns - 1) * stride + rows));
+    #[cfg(target_arch = "x86_64")]
+    if matches!(lanes, Lanes::Avx512 | Lanes::Avx512Bf16) {
+        // SAFETY: AVX-512 is there, by `lanes`; the assertion keeps all writes inside `out`.
+        return unsafe { turn512(block, rows, columns, out.as_mut_ptr(), stride) };
+    }
+    let _ = lanes;
+    for column in 0..columns {
+        for (row, out) in out[column * stride..][..rows].iter_mut().enumerate() {
+            *out = block[row][column];
+        }
+    }
+}
+
+/// A 16 × 16 transposition in registers: pairs, fours, then quarters change places.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn turn512(block: &[[f32; EDGE]; EDGE], rows: usize, columns: usize, out: *mut f32, stride: usize) {
+    use std::arch::x86_64::*;
+    let mut a = [_mm512_setzero_ps(); EDGE];
+    for (a, row) in a.iter_mut().zip(block) {
+        // SAFETY: a row holds 16 numbers.
+        *a = unsafe { _mm512_loadu_ps(row.as_ptr()) };
+    }
+    let mut b = a;
+    for i in 0..8 {
+        b[2 * i] = _mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
+        b[2 * i + 1] = _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+    }
+    for i in 0..4 {
+        for j in 0..2 {
+            let (x, y) = (_mm512_castps_pd(b[4 * i + j]), _mm512_castps_pd(b[4 * i + 2 + j]));
+            a[4 * i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+            a[4 * i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+        }
+    }
+    for i in 0..4 {
+        b[i] = _mm512_shuffle_f32x4::<0x88>(a[i], a[4 + i]);
+        b[4 + i] = _mm512_shuffle_f32x4::<0xdd>(a[i], a[4 + i]);
+        b[8 + i] = _mm512_shuffle_f32x4::<0x88>(a[8 + i], a[12 + i]);
+        b[12 + i] = _mm512_shuffle_f32x4::<0xdd>(a[8 + i], a[12 + i]);
+    }
+    for i in 0..4 {
+        a[i] = _mm512_shuffle_f32x4::<0x88>(b[i], b[8 + i]);
+        a[4 + i] = _mm512_shuffle_f32x4::<0x88>(b[4 + i], b[12 + i]);
+        a[8 + i] = _mm512_shuffle_f32x4::<0xdd>(b[i], b[8 + i]);
+        a[12 + i] = _mm512_shuffle_f32x4::<0xdd>(b[4 + i], b[12 + i]);
+    }
+    let mask = if rows == EDGE { u16::MAX } else { (1 << rows) - 1 };
+    for (column, a) in a.into_iter().enumerate().take(columns) {
+        // SAFETY: only the first `rows` lanes are written, which the caller vouches for.
+        unsafe { _mm512_mask_storeu_ps(out.add(column * stride), mask, a) };
+    }
+}
+
+/// To the nearest bf16, ties to even; NaN stays NaN, so that training can notice it.
+#[inline(always)]
+pub fn to_bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    if value.is_nan() { 0x7fc0 } else { rounded as u16 }
+}
+
+/// Two bf16 in the bits of a word.
+#[inline(always)]
+pub fn joined(low: u16, high: u16) -> f32 {
+    f32::from_bits(u32::from(low) | u32::from(high) << 16)
+}
