@@ -3,8 +3,8 @@
 use crate::batch::{BatchOrder, rows_of};
 use crate::priority::background_pool;
 use crate::{
-    Control, Dataset, Example, Judgement, Judgements, LoraConfig, LoraLayout, PackedBatch, RunConfig, SoftPromptConfig, Stop, TrainError,
-    TrainableLlama, Workspace,
+    Control, Dataset, Example, Judgement, Judgements, LoraConfig, LoraLayout, PackedBatch, RunConfig, SingleLoss, SoftPromptConfig, Stop,
+    TrainError, TrainableLlama, Workspace,
 };
 use kernels::train::{LOSS_ROWS, LOSS_TOKENS};
 use model::{LlamaConfig, LoraShape, Projection};
@@ -55,8 +55,14 @@ pub fn estimate_judgements(config: &LoraConfig, data: &Judgements, base: &LlamaC
     let run = RunConfig { batch_size: config.run.batch_size * texts_each, ..config.run.clone() };
     let config = LoraConfig { run, ..config.clone() };
     let estimate = estimate_lora(&config, &dataset, base, tokens_per_second);
-    let rows: usize = dataset.train.iter().chain(&dataset.heldout).map(|text| rows_of(text, 0)).sum();
-    Estimate { seconds: estimate.seconds + rows as f64 * FORWARD_SHARE / tokens_per_second.max(1.0), ..estimate }
+    let rows = |texts: &[Example]| texts.iter().map(|text| rows_of(text, 0)).sum::<usize>() as f64;
+    // Every text goes once through the bare base; KTO compares each batch with mismatched texts, with and without the adapter.
+    let mut passes = rows(&dataset.train) + rows(&dataset.heldout);
+    if config.preference.singles == SingleLoss::Kto && data.train.iter().any(|judgement| matches!(judgement, Judgement::Single { .. })) {
+        let share = config.run.batch_size.min(dataset.train.len()) as f64 / dataset.train.len().max(1) as f64;
+        passes += 2.0 * f64::from(config.run.steps) * rows(&dataset.train) * share;
+    }
+    Estimate { seconds: estimate.seconds + passes * FORWARD_SHARE / tokens_per_second.max(1.0), ..estimate }
 }
 
 /// Rows through the base a second, forward and backward, on `threads` threads (0: one per core); takes under a second
@@ -152,7 +158,9 @@ impl Plan<'_> {
         let temporary = kept_once + (4 * hidden + queries + inner) + 3 * queries + temporary;
         let activations = rows * (layers + temporary);
         let loss = LOSS_ROWS * (LOSS_TOKENS.min(base.vocab) + 2 * hidden);
-        4 * (base.parameters() + activations + loss + state) + FIXED_BYTES
+        // The left side of the widest product is packed by whichever thread comes first, and kept by each.
+        let packed = 2 * rows * (2 * inner).max(fused);
+        4 * (base.parameters() + activations + loss + packed + state) + FIXED_BYTES
     }
 
     /// The most rows that go through the base at once.

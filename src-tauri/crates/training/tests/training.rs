@@ -9,6 +9,8 @@ mod checkpoint;
 mod control;
 #[path = "training/dropout.rs"]
 mod dropout;
+#[path = "training/estimate.rs"]
+mod estimate;
 #[path = "training/fixture.rs"]
 mod fixture;
 #[path = "training/gradient.rs"]

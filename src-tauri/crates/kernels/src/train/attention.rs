@@ -3,11 +3,12 @@
 //! Each (sequence, head) is one task over 64 query rows at a time. Probabilities are not kept: the backward pass
 //! computes them again, which costs one small product and saves `tokens² · heads` floats.
 
-use super::matrix::{ALONE, Matrix, MatrixMut, Store, product};
+use super::matrix::{ALONE, Matrix, MatrixMut, Room, Store, product};
 use super::pack::Side;
 use super::rope::RopeTable;
 use super::vector::{exp, largest, rows_per_task, sum, vectorized};
 use rayon::prelude::*;
+use std::cell::Cell;
 
 /// Where each sequence of a packed batch begins; positions restart at 0 in each, and none sees another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,11 @@ pub struct AttentionScratch {
     c: Vec<f32>,
 }
 
+thread_local! {
+    /// What one task needs for itself: allocated anew, it would cost page faults each time.
+    static TASK: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
 /// Query rows handled at once: a tile of probabilities stays in the L2 cache.
 const TILE: usize = 64;
 
@@ -79,22 +85,26 @@ impl Attention<'_> {
         let per_head = sized(&mut scratch.a, packing.rows() * self.heads * d);
         let tasks: Vec<_> = self.tasks(packing).zip(split_tasks(per_head, self, packing)).collect();
         tasks.into_par_iter().with_max_len(1).for_each(|(task, out)| {
-            let queries = self.gather(qkv, task, task.head * d, self.scale());
-            let keys = self.gather(qkv, task, self.key_column(task.head), 1.0);
-            let mut tile = vec![0f32; TILE.min(task.length) * task.length];
-            for first in (0..task.length).step_by(TILE) {
-                let last = (first + TILE).min(task.length);
-                self.probabilities(&queries, &keys, first, last, &mut tile);
-                product(
-                    MatrixMut::new(&mut out[first * d..last * d], last - first, d),
-                    Matrix::new(&tile, last - first, last),
-                    Side::Plain,
-                    self.values(qkv, task, last),
-                    Side::Plain,
-                    Store::Replace,
-                    ALONE,
-                );
-            }
+            let (rows, tile) = (task.length * d, TILE.min(task.length) * task.length);
+            TASK.with_room(2 * rows + tile, |room| {
+                let (queries, room) = room.split_at_mut(rows);
+                let (keys, tile) = room.split_at_mut(rows);
+                self.gather(qkv, task, task.head * d, self.scale(), queries);
+                self.gather(qkv, task, self.key_column(task.head), 1.0, keys);
+                for first in (0..task.length).step_by(TILE) {
+                    let last = (first + TILE).min(task.length);
+                    self.probabilities(queries, keys, first, last, tile);
+                    product(
+                        MatrixMut::new(&mut out[first * d..last * d], last - first, d),
+                        Matrix::new(tile, last - first, last),
+                        Side::Plain,
+                        self.values(qkv, task, last),
+                        Side::Plain,
+                        Store::Replace,
+                        ALONE,
+                    );
+                }
+            });
         });
         // Heads of a row were computed apart; put them side by side.
         let per_head = &scratch.a[..];
@@ -142,23 +152,40 @@ impl Attention<'_> {
 
     /// Gradients of one head over one sequence, before rope is undone; keys and values still per *query* head.
     fn backward_task(&self, qkv: &[f32], dout: &[f32], task: Task, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
+        let (rows, tile) = (task.length * self.head_dim, TILE.min(task.length) * task.length);
+        TASK.with_room(2 * (rows + tile), |room| {
+            let (queries, room) = room.split_at_mut(rows);
+            let (keys, room) = room.split_at_mut(rows);
+            let (p, dp) = room.split_at_mut(tile);
+            self.backward_in(qkv, dout, task, [queries, keys, p, dp], dq, dk, dv);
+        });
+    }
+
+    fn backward_in(
+        &self,
+        qkv: &[f32],
+        dout: &[f32],
+        task: Task,
+        [queries, keys, p, dp]: [&mut [f32]; 4],
+        dq: &mut [f32],
+        dk: &mut [f32],
+        dv: &mut [f32],
+    ) {
         let (d, width) = (self.head_dim, self.heads * self.head_dim);
-        let queries = self.gather(qkv, task, task.head * d, self.scale());
-        let keys = self.gather(qkv, task, self.key_column(task.head), 1.0);
-        let mut p = vec![0f32; TILE.min(task.length) * task.length];
-        let mut dp = vec![0f32; p.len()];
+        self.gather(qkv, task, task.head * d, self.scale(), queries);
+        self.gather(qkv, task, self.key_column(task.head), 1.0, keys);
         dk.fill(0.0);
         dv.fill(0.0);
         for first in (0..task.length).step_by(TILE) {
             let last = (first + TILE).min(task.length);
             let rows = last - first;
-            self.probabilities(&queries, &keys, first, last, &mut p);
+            self.probabilities(queries, keys, first, last, p);
             let dout = Matrix::strided(&dout[(task.start + first) * width + task.head * d..], rows, d, width);
-            let probabilities = Matrix::new(&p, rows, last);
+            let probabilities = Matrix::new(p, rows, last);
             // dv += pᵀ dout; dp = dout vᵀ
             product(MatrixMut::new(&mut dv[..last * d], last, d), probabilities, Side::Transposed, dout, Side::Plain, Store::Add, ALONE);
             let values = self.values(qkv, task, last);
-            product(MatrixMut::new(&mut dp, rows, last), dout, Side::Plain, values, Side::Transposed, Store::Replace, ALONE);
+            product(MatrixMut::new(dp, rows, last), dout, Side::Plain, values, Side::Transposed, Store::Replace, ALONE);
             // Through the softmax: ds = p (dp − Σ p dp)
             vectorized(
                 #[inline(always)]
@@ -176,7 +203,7 @@ impl Attention<'_> {
                 },
             );
             // dk += dsᵀ q; dq = ds k
-            let ds = Matrix::new(&dp, rows, last);
+            let ds = Matrix::new(dp, rows, last);
             let queries = Matrix::new(&queries[first * d..last * d], rows, d);
             product(MatrixMut::new(&mut dk[..last * d], last, d), ds, Side::Transposed, queries, Side::Plain, Store::Add, ALONE);
             let keys = Matrix::new(&keys[..last * d], last, d);
@@ -246,9 +273,8 @@ impl Attention<'_> {
     }
 
     /// One head's rows of one sequence, rotated and scaled: `[length, head_dim]`.
-    fn gather(&self, qkv: &[f32], task: Task, column: usize, scale: f32) -> Vec<f32> {
+    fn gather(&self, qkv: &[f32], task: Task, column: usize, scale: f32, out: &mut [f32]) {
         let (d, width) = (self.head_dim, self.fused_width());
-        let mut out = vec![0f32; task.length * d];
         vectorized(
             #[inline(always)]
             || {
@@ -257,7 +283,6 @@ impl Attention<'_> {
                 }
             },
         );
-        out
     }
 
     fn values<'b>(&self, qkv: &'b [f32], task: Task, rows: usize) -> Matrix<'b> {

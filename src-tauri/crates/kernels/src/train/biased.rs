@@ -3,11 +3,12 @@
 //! Probabilities are not kept: the backward pass computes them again. Biases are frozen, as all weights of a base are.
 
 use super::attention::Packing;
-use super::matrix::{ALONE, Matrix, MatrixMut, Store, product};
+use super::matrix::{ALONE, Matrix, MatrixMut, Room, Store, product};
 use super::pack::Side;
 use super::vector::{exp, largest, sum, vectorized};
 use crate::pool::Disjoint;
 use rayon::prelude::*;
+use std::cell::Cell;
 
 /// The shape of one attention block; all heads of a row stand side by side.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +56,11 @@ struct Task {
     keys: usize,
 }
 
+thread_local! {
+    /// What one task needs for itself: allocated anew, it would cost page faults each time.
+    static TASK: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
 /// Query rows handled at once: a tile of probabilities stays in the L2 cache.
 const TILE: usize = 64;
 
@@ -71,16 +77,18 @@ impl BiasedAttention<'_> {
         assert_eq!(out.len(), of.query_packing.rows() * width, "attention: rows of another size");
         let all = Disjoint::new(out);
         let one = |task: &Task| {
-            let mut out = vec![0f32; task.queries * d];
-            let mut p = vec![0f32; TILE.min(task.queries) * task.keys];
-            for first in (0..task.queries).step_by(TILE) {
-                let rows = TILE.min(task.queries - first);
-                self.probabilities(of, task, first, rows, &mut p);
-                let values = of.values.matrix(task.key_start, task.keys, task.head * d, d);
-                let out = MatrixMut::new(&mut out[first * d..(first + rows) * d], rows, d);
-                product(out, Matrix::new(&p[..rows * task.keys], rows, task.keys), Side::Plain, values, Side::Plain, Store::Replace, ALONE);
-            }
-            scatter(&out, task.query_start, task.head * d, d, width, &all);
+            TASK.with_room(task.queries * d + TILE.min(task.queries) * task.keys, |room| {
+                let (out, p) = room.split_at_mut(task.queries * d);
+                for first in (0..task.queries).step_by(TILE) {
+                    let rows = TILE.min(task.queries - first);
+                    self.probabilities(of, task, first, rows, p);
+                    let values = of.values.matrix(task.key_start, task.keys, task.head * d, d);
+                    let (p, out) = (&p[..rows * task.keys], &mut out[first * d..(first + rows) * d]);
+                    let (p, out) = (Matrix::new(p, rows, task.keys), MatrixMut::new(out, rows, d));
+                    product(out, p, Side::Plain, values, Side::Plain, Store::Replace, ALONE);
+                }
+                scatter(out, task.query_start, task.head * d, d, width, &all);
+            });
         };
         self.tasks(of).par_iter().with_max_len(1).for_each(one);
     }
@@ -95,25 +103,32 @@ impl BiasedAttention<'_> {
         );
         let [dq, dk, dv] = [dq, dk, dv].map(Disjoint::new);
         self.tasks(of).par_iter().with_max_len(1).for_each(|task| {
-            let [q, k, v] = self.backward_task(of, task, dout);
-            scatter(&q, task.query_start, task.head * d, d, width, &dq);
-            scatter(&k, task.key_start, task.head * d, d, width, &dk);
-            scatter(&v, task.key_start, task.head * d, d, width, &dv);
+            let (queries, keys, tile) = (task.queries * d, task.keys * d, TILE.min(task.queries) * task.keys);
+            TASK.with_room(queries + 2 * (keys + tile), |room| {
+                let (q, room) = room.split_at_mut(queries);
+                let (k, room) = room.split_at_mut(keys);
+                let (v, room) = room.split_at_mut(keys);
+                let (p, dp) = room.split_at_mut(tile);
+                self.backward_task(of, task, dout, [q, k, v, p, dp]);
+                scatter(q, task.query_start, task.head * d, d, width, &dq);
+                scatter(k, task.key_start, task.head * d, d, width, &dk);
+                scatter(v, task.key_start, task.head * d, d, width, &dv);
+            });
         });
     }
 
-    fn backward_task(&self, of: &Attended, task: &Task, dout: &[f32]) -> [Vec<f32>; 3] {
+    /// Of one task; the last two are room for probabilities and their gradient.
+    fn backward_task(&self, of: &Attended, task: &Task, dout: &[f32], [dq, dk, dv, p, dp]: [&mut [f32]; 5]) {
         let (d, width, keys) = (self.head_dim, self.heads * self.head_dim, task.keys);
-        let (mut dq, mut dk, mut dv) = (vec![0f32; task.queries * d], vec![0f32; keys * d], vec![0f32; keys * d]);
-        let mut p = vec![0f32; TILE.min(task.queries) * keys];
-        let mut dp = vec![0f32; p.len()];
+        dk.fill(0.0);
+        dv.fill(0.0);
         for first in (0..task.queries).step_by(TILE) {
             let rows = TILE.min(task.queries - first);
-            self.probabilities(of, task, first, rows, &mut p);
+            self.probabilities(of, task, first, rows, p);
             let dout = Matrix::strided(&dout[(task.query_start + first) * width + task.head * d..], rows, d, width);
             // dv += pᵀ dout; dp = dout vᵀ
             let probabilities = Matrix::new(&p[..rows * keys], rows, keys);
-            product(MatrixMut::new(&mut dv, keys, d), probabilities, Side::Transposed, dout, Side::Plain, Store::Add, ALONE);
+            product(MatrixMut::new(dv, keys, d), probabilities, Side::Transposed, dout, Side::Plain, Store::Add, ALONE);
             let values = of.values.matrix(task.key_start, keys, task.head * d, d);
             let out = MatrixMut::new(&mut dp[..rows * keys], rows, keys);
             product(out, dout, Side::Plain, values, Side::Transposed, Store::Replace, ALONE);
@@ -136,11 +151,10 @@ impl BiasedAttention<'_> {
             // dk += dsᵀ q; dq = ds k
             let ds = Matrix::new(&dp[..rows * keys], rows, keys);
             let queries = of.queries.matrix(task.query_start + first, rows, task.head * d, d);
-            product(MatrixMut::new(&mut dk, keys, d), ds, Side::Transposed, queries, Side::Plain, Store::Add, ALONE);
+            product(MatrixMut::new(dk, keys, d), ds, Side::Transposed, queries, Side::Plain, Store::Add, ALONE);
             let out = MatrixMut::new(&mut dq[first * d..(first + rows) * d], rows, d);
             product(out, ds, Side::Plain, of.keys.matrix(task.key_start, keys, task.head * d, d), Side::Plain, Store::Replace, ALONE);
         }
-        [dq, dk, dv]
     }
 
     /// Probabilities of `rows` queries from `first` on over all keys, into the start of `p`; of unseen keys zero.

@@ -94,9 +94,18 @@ impl Rows for Matrix<'_> {
         self.columns
     }
 
+    fn place(&self, row: usize, column: usize) -> (*const u8, usize) {
+        (self.data[row * self.stride + column..].as_ptr().cast(), size_of::<f32>())
+    }
+
     #[inline(always)]
     fn read(&self, row: usize, first: usize, out: &mut [f32]) {
-        out.copy_from_slice(&self.data[row * self.stride + first..][..out.len()]);
+        let from = &self.data[row * self.stride + first..][..out.len()];
+        // Of a size known beforehand a copy is one instruction, else a call.
+        match (<&mut [f32; 16]>::try_from(&mut *out), <&[f32; 16]>::try_from(from)) {
+            (Ok(out), Ok(from)) => *out = *from,
+            _ => out.copy_from_slice(from),
+        }
     }
 }
 
@@ -187,12 +196,18 @@ pub(super) fn multiply<A: Rows, B: Rows>(
             PANELS.with_room(PANEL * DEPTH.min(words), |panel| {
                 // Once even where there is no depth: the output is zeros then.
                 for first in (0..words.max(1)).step_by(DEPTH) {
+                    let depths = |first: usize| first * per_word(pairs)..depth.min((first + DEPTH) * per_word(pairs));
                     let count = DEPTH.min(words - first);
-                    let depths = first * per_word(pairs)..depth.min((first + count) * per_word(pairs));
-                    pack::right(b, b_side, column, depths, pairs, lanes, &mut panel[..count * PANEL]);
-                    for tile in group * tiles / groups..(group + 1) * tiles / groups {
+                    pack::right(b, b_side, column, depths(first), pairs, lanes, &mut panel[..count * PANEL]);
+                    // What this thread most likely packs next is on its way from memory while it multiplies.
+                    let next = if first + DEPTH < words { (column, depths(first + DEPTH)) } else { (column + PANEL, depths(0)) };
+                    let mut ahead = pack::Ahead::new(b, b_side, next.0, next.1);
+                    let mine = group * tiles / groups..(group + 1) * tiles / groups;
+                    let share = ahead.lines().div_ceil(mine.len());
+                    for tile in mine {
                         let rows = first_row(tile)..first_row(tile + 1);
                         let tile = Tile { rows: rows.len(), columns: within, depth: count, pairs, add: add || first > 0 };
+                        ahead.fetch(share);
                         // SAFETY: both operands are packed for this depth; `out` was checked on creation to hold its rows, and
                         // this task alone writes these rows and columns; `lanes` exist only where they were detected.
                         unsafe {
@@ -221,7 +236,7 @@ thread_local! {
 }
 
 /// Memory that a thread keeps for its next product.
-trait Room {
+pub(super) trait Room {
     fn with_room<T>(&'static self, length: usize, work: impl FnOnce(&mut [f32]) -> T) -> T;
 }
 

@@ -9,6 +9,9 @@ pub trait Rows: Sync {
     fn rows(&self) -> usize;
     fn columns(&self) -> usize;
 
+    /// Where an element is in memory, and the bytes that one takes (or 1, where one takes less).
+    fn place(&self, row: usize, column: usize) -> (*const u8, usize);
+
     /// Writes the values of a row from `first` on. Of formats in blocks `first` must be a multiple of 16, and no more than 16 are
     /// asked for at once.
     fn read(&self, row: usize, first: usize, out: &mut [f32]);
@@ -66,8 +69,12 @@ fn left_here<M: Rows>(matrix: &M, side: Side, rows: Range<usize>, pairs: bool, l
         Side::Plain => turned(matrix, rows, 0..matrix.columns(), pairs, lanes, out, height),
         Side::Transposed => {
             debug_assert!(!pairs, "the depth of a transposed left operand is not packed in pairs");
-            for (depth, out) in out.chunks_exact_mut(height).enumerate() {
-                matrix.read(depth, rows.start, out);
+            // Whole pieces, whose surplus the next depth overwrites, as long as there is room.
+            let whole = rows.start + EDGE <= matrix.columns() && height <= EDGE;
+            for depth in 0..matrix.rows() {
+                let out = &mut out[depth * height..];
+                let length = if whole && out.len() >= EDGE { EDGE } else { height };
+                matrix.read(depth, rows.start, &mut out[..length]);
             }
         }
     }
@@ -117,6 +124,54 @@ fn right_here<M: Rows>(matrix: &M, side: Side, column: usize, depths: Range<usiz
                     }
                     out[there..].fill(0.0);
                 }
+            }
+        }
+    }
+}
+
+/// Part of a right operand, to be asked from memory line by line before it is packed.
+pub struct Ahead<'a, M> {
+    matrix: &'a M,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    /// Elements of a line.
+    step: usize,
+    row: usize,
+    column: usize,
+}
+
+impl<'a, M: Rows> Ahead<'a, M> {
+    /// As [`right`] would pack it; nothing where the operand has ended.
+    pub fn new(matrix: &'a M, side: Side, column: usize, depths: Range<usize>) -> Self {
+        let (rows, columns) = match side {
+            Side::Transposed => (column.min(matrix.rows())..(column + PANEL).min(matrix.rows()), depths),
+            Side::Plain => (depths, column.min(matrix.columns())..(column + PANEL).min(matrix.columns())),
+        };
+        let there = !rows.is_empty() && !columns.is_empty();
+        let step = if there { 64 / matrix.place(rows.start, columns.start).1 } else { 64 };
+        let rows = if there { rows } else { 0..0 };
+        Self { matrix, step, row: rows.start, column: columns.start, rows, columns }
+    }
+
+    pub fn lines(&self) -> usize {
+        self.rows.len() * self.columns.len().div_ceil(self.step)
+    }
+
+    /// Asks for the next `lines`.
+    pub fn fetch(&mut self, lines: usize) {
+        for _ in 0..lines {
+            if self.row >= self.rows.end {
+                return;
+            }
+            #[cfg(target_arch = "x86_64")]
+            {
+                let (place, _) = self.matrix.place(self.row, self.column);
+                // SAFETY: a prefetch reads nothing, wherever it points.
+                unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(place.cast()) };
+            }
+            self.column += self.step;
+            if self.column >= self.columns.end {
+                (self.row, self.column) = (self.row + 1, self.columns.start);
             }
         }
     }

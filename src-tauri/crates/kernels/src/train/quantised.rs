@@ -118,6 +118,11 @@ impl Rows for QuantisedMatrix {
         self.columns
     }
 
+    fn place(&self, row: usize, column: usize) -> (*const u8, usize) {
+        let (block, width) = (row * self.columns.div_ceil(BLOCK) + column / BLOCK, self.quantisation.bytes());
+        (self.values[block * width..].as_ptr(), (width / BLOCK).max(1))
+    }
+
     #[inline(always)]
     fn read(&self, row: usize, first: usize, out: &mut [f32]) {
         let block = row * self.columns.div_ceil(BLOCK) + first / BLOCK;
