@@ -52,7 +52,7 @@ bench: setup-terminal ui/dist/index.html
 	fi
 	@cargo build --release --quiet --package inkling-cli
 	@if python3 -c 'import peft' 2>/dev/null && [ -f ../shared/bench/bench_peft_lora_llama.py ]; then \
-		python3 tests/bench/train.py --peft-script ../shared/bench/bench_peft_lora_llama.py; \
+		python3 tests/bench/train.py; \
 	fi
 
 # The experiments of LEARNING.md with simulated users, into target/eval; hours with everything.

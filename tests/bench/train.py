@@ -1,71 +1,114 @@
 """A step of training beside PyTorch + PEFT: both programs in turn, the fastest step of each, one table of ratios.
 
     cargo build --release -p inkling-cli
-    python tests/bench/train.py --peft-script ../shared/bench/bench_peft_lora_llama.py [--rounds 3] [--steps 3] [--only "LoRA b 1"]
+    python tests/bench/train.py [--rounds 2] [--steps 3] [--only "LoRA b 1,DoRA"]
 
-Needs torch, transformers and peft in the Python that runs it. Weights are random: for speed they do not matter. The first row
-also has PEFT dump weights, adapter and gradient, and compares ours with them.
+Needs torch, transformers, peft and tokenizers in the Python that runs it. Weights are random: for speed they do not matter. With
+--parity PEFT also dumps weights, adapter and gradient, and ours are compared with them. "Uneven" batches are eight stories each,
+drawn from the folder of stories and cut into tokens by the built-in base; PEFT pads them to the longest, as its collator does.
 """
 import argparse
 import json
 import pathlib
+import random
 import re
 import subprocess
 import sys
 import tempfile
 
-ROWS = [  # name, options of `inkling bench train`, options of the PEFT script
-    ("LoRA b 1", ["--batch", "1"], ["--batch", "1"]),
-    ("LoRA b 4", ["--batch", "4"], ["--batch", "4"]),
-    ("LoRA b 1, PEFT on a bf16 base", ["--batch", "1"], ["--batch", "1", "--bf16"]),
-    ("LoRA b 4, PEFT on a bf16 base", ["--batch", "4"], ["--batch", "4", "--bf16"]),
-    ("DoRA b 1", ["--recipe", "dora", "--batch", "1"], ["--batch", "1", "--dora"]),
-    ("QLoRA int8 b 1, PEFT f32", ["--batch", "1", "--quantization", "int8"], ["--batch", "1"]),
-    # PEFT pads to the longest text; lengths of eight stories of the corpus.
-    ("LoRA, uneven b 8", ["--lengths", "61,74,98,117,136,170,211,384"], ["--batch", "8", "--seq", "384"]),
-]
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+LORA, T5, LOOPS = "bench_peft_lora_llama.py", "bench_peft_soft_prompt_t5.py", "peft_step.py"
+SOFT = ["--recipe", "soft-prompt", "--shape", "flan-t5-small", "--rows-at-once", "4096"]
+
+
+def rows(uneven):
+    batches = [("--lengths", ",".join(map(str, batch))) for batch in uneven]
+    yield "LoRA b 1", 2.0, [["--batch", "1"]], LORA, [["--batch", "1"]]
+    yield "LoRA b 4", 2.3, [["--batch", "4", "--rows-at-once", "1024"]], LORA, [["--batch", "4"]]
+    bf16 = ["--quantization", "bf16"]
+    yield "LoRA b 1 in bf16, PEFT f32", 2.0, [["--batch", "1", *bf16]], LORA, [["--batch", "1"]]
+    yield "LoRA b 4 in bf16, PEFT f32", 2.3, [["--batch", "4", "--rows-at-once", "1024", *bf16]], LORA, [["--batch", "4"]]
+    yield "LoRA b 1, both in bf16", 1.0, [["--batch", "1", *bf16]], LORA, [["--batch", "1", "--bf16"]]
+    yield "LoRA b 4, both in bf16", 1.0, [["--batch", "4", "--rows-at-once", "1024", *bf16]], LORA, [["--batch", "4", "--bf16"]]
+    yield "LoRA b 1 on int8, PEFT f32", 1.5, [["--batch", "1", "--quantization", "int8"]], LORA, [["--batch", "1"]]
+    yield "LoRA b 1 on int4, PEFT f32", 1.5, [["--batch", "1", "--quantization", "int4"]], LORA, [["--batch", "1"]]
+    yield "DoRA b 1", 1.5, [["--recipe", "dora", "--batch", "1"]], LORA, [["--batch", "1", "--dora"]]
+    yield "DPO, 1 pair", 1.5, [["--objective", "dpo", "--batch", "1"]], LOOPS, [["--objective", "dpo", "--batch", "1"]]
+    yield "KTO, 2 texts", 1.5, [["--objective", "kto", "--batch", "2"]], LOOPS, [["--objective", "kto", "--batch", "2"]]
+    yield "soft prompt, T5 b 8", 1.5, [[*SOFT, "--lengths", "128,125,122,119,116,113,110,107"]], T5, [["--batch", "8"]]
+    yield "soft prompt, T5 b 1", 1.3, [[*SOFT, "--lengths", "128"]], T5, [["--batch", "1"]]
+    yield "LoRA, uneven b 8", 3.0, [[*batch, "--rows-at-once", "2048"] for batch in batches], LOOPS, [list(batch) for batch in batches]
+    ours = [[*batch, "--rows-at-once", "2048", *bf16] for batch in batches]
+    yield "LoRA, uneven b 8 in bf16, PEFT f32", 3.0, ours, LOOPS, [list(batch) for batch in batches]
 
 
 def ours(inkling, options, steps):
-    command = [inkling, "bench", "train", "--shape", "smollm2-135m", "--threads", "2", "--steps", str(steps), "--json", *options]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    command = [*inkling, "--threads", "2", "--steps", str(steps), "--json", *options]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    return found["min_step_s"], found["peak_memory_mb"], found
 
 
-def theirs(script, options, steps):
-    command = [sys.executable, script, "--threads", "2", "--steps", str(steps), "--warmup", "1", *options]
+def theirs(shared, script, options, steps):
+    path = HERE / script if script == LOOPS else shared / script
+    command = [sys.executable, path, "--threads", "2", "--steps", str(steps), "--warmup", "1", *options]
     line = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
     found = {name: float(re.search(name + r"=([0-9.]+)", line).group(1)) for name in ["min", "peak_rss_MB"]}
     return found["min"], found["peak_rss_MB"]
 
 
-def parity(arguments):
+def stories(folder, tokenizer, batches):
+    from tokenizers import Tokenizer
+    tokenizer = Tokenizer.from_file(str(tokenizer))
+    texts = [json.loads(line)["story"] for path in sorted(folder.rglob("part-01.jsonl")) for line in path.open()]
+    chosen = random.Random(0).sample(texts, 8 * batches)
+    lengths = [len(tokenizer.encode(text).ids) for text in chosen]
+    return [lengths[start:start + 8] for start in range(0, len(lengths), 8)]
+
+
+def parity(inkling, shared):
     with tempfile.TemporaryDirectory() as folder:
-        theirs(arguments.peft_script, ["--batch", "1", "--dump", folder], 1)
-        found = ours(arguments.inkling, ["--weights", folder, "--reference", str(pathlib.Path(folder) / "ref_b1.safetensors")], 1)
-        print(f"beside PEFT, LoRA b 1: the loss differs by {found['loss_error']:.1e}, the gradient by {found['gradient_error']:.1e}")
+        theirs(shared, LORA, ["--batch", "1", "--dump", folder], 1)
+        reference = ["--weights", folder, "--reference", str(pathlib.Path(folder) / "ref_b1.safetensors")]
+        for name, options in [("f32", []), ("bf16", ["--quantization", "bf16"])]:
+            found = ours(inkling, [*reference, *options], 1)[2]
+            print(f"beside PEFT f32, LoRA b 1 in {name}: the loss differs by {found['loss_error']:.1e}, "
+                  f"the gradient by {found['gradient_error']:.1e}")
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--inkling", default="target/release/inkling")
-    parser.add_argument("--peft-script", required=True)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--inkling", default=f"{ROOT}/target/release/inkling bench train", help="the program and its first words")
+    parser.add_argument("--shared", type=pathlib.Path, default=ROOT.parent / "shared", help="folder of the baselines and stories")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--uneven-batches", type=int, default=2)
+    parser.add_argument("--only", default="", help="names of rows, by commas")
+    parser.add_argument("--parity", action="store_true")
     arguments = parser.parse_args()
-    print(f"{'a step on SmolLM2-135M shape, seq 256':40} {'PEFT s':>8} {'ours s':>8} {'ratio':>6} {'PEFT MB':>8} {'ours MB':>8} {'share':>6}")
-    for name, mine, other in ROWS:
-        if arguments.only not in name:
+    inkling, baselines = arguments.inkling.split(), arguments.shared / "bench"
+    only = [name.strip() for name in arguments.only.split(",") if name.strip()]
+    uneven = stories(arguments.shared / "stories", ROOT / "assets/models/story/tokenizer.json", arguments.uneven_batches)
+    print(f"{'a step (LoRA r 16, 135M shape, seq 256)':40} {'PEFT s':>8} {'ours s':>8} {'ratio':>6} {'target':>6}"
+          f" {'PEFT MB':>8} {'ours MB':>8} {'share':>6}")
+    for name, target, mine, script, other in rows(uneven):
+        if only and name not in only:
             continue
-        fastest, memory = [float("inf")] * 2, [0.0] * 2
+        best = [[float("inf")] * len(mine), [float("inf")] * len(mine)]
+        memory = [0.0, 0.0]
         for _ in range(arguments.rounds):
-            seconds, megabytes = theirs(arguments.peft_script, other, arguments.steps)
-            result = ours(arguments.inkling, mine, arguments.steps)
-            fastest = [min(fastest[0], seconds), min(fastest[1], result["min_step_s"])]
-            memory = [max(memory[0], megabytes), max(memory[1], result["peak_memory_mb"])]
-        ratio, share = fastest[0] / fastest[1], memory[1] / memory[0]
-        print(f"{name:40} {fastest[0]:8.3f} {fastest[1]:8.3f} {ratio:6.2f} {memory[0]:8.0f} {memory[1]:8.0f} {share:6.2f}", flush=True)
-    parity(arguments)
+            for index, (our_options, their_options) in enumerate(zip(mine, other)):
+                for side, (seconds, megabytes) in enumerate([
+                    theirs(baselines, script, their_options, arguments.steps),
+                    ours(inkling, our_options, arguments.steps)[:2],
+                ]):
+                    best[side][index] = min(best[side][index], seconds)
+                    memory[side] = max(memory[side], megabytes)
+        their_time, our_time = map(sum, best)
+        print(f"{name:40} {their_time:8.3f} {our_time:8.3f} {their_time / our_time:6.2f} {target:6.1f}"
+              f" {memory[0]:8.0f} {memory[1]:8.0f} {memory[1] / memory[0]:6.2f}", flush=True)
+    if arguments.parity:
+        parity(inkling, baselines)
 
 
 main()

@@ -4,12 +4,13 @@ use crate::bench::unknown;
 use crate::memory::{peak_process_mb, reset_peak};
 use domain::ApiError;
 use model::bench::Shape;
-use model::{DenseWeights, LoraShape, Projection};
+use model::{DenseWeights, LoraShape, Projection, T5Config};
 use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use training::{
-    Benched, BenchedLoss, Quantisation, StepBench, StepFigures, StepReference, TrainableLlama, bench_step, compare_step, random_base,
+    Benched, BenchedLoss, Quantisation, StepBench, StepError, StepFigures, StepReference, TrainableLlama, bench_step, bench_t5_step,
+    compare_step, random_base, random_t5,
 };
 
 /// What to time.
@@ -19,7 +20,7 @@ pub struct TrainBench {
     pub recipe: String,
     /// `sft`, `dpo` or `kto`.
     pub objective: String,
-    /// A known shape; with `weights` only for a folder without config.json.
+    /// A known shape, or `flan-t5-small` for a soft prompt; with `weights` only for a folder without config.json.
     pub shape: String,
     /// A folder with model.safetensors; random weights without.
     pub weights: Option<PathBuf>,
@@ -27,13 +28,15 @@ pub struct TrainBench {
     pub seq: usize,
     /// Tokens of each text, in place of `batch` texts of `seq`.
     pub lengths: Vec<usize>,
+    /// Tokens that a T5 answers each text with.
+    pub answer: usize,
     pub rank: usize,
     pub virtual_tokens: usize,
     pub steps: usize,
     /// 0: one per core.
     pub threads: usize,
     pub rows_at_once: usize,
-    /// `f32`, `int8` or `int4`.
+    /// `f32`, `bf16`, `int8` or `int4`.
     pub quantization: String,
     pub recompute: bool,
     /// A dump of bench_peft_lora_llama.py to compare loss and gradient with.
@@ -76,34 +79,75 @@ pub fn bench_train(bench: &TrainBench) -> Result<TrainBenchResult, ApiError> {
         "kto" => BenchedLoss::Singles,
         other => return Err(unknown("objective", other, &["sft", "dpo", "kto"])),
     };
+    let lengths = if bench.lengths.is_empty() { vec![bench.seq; bench.batch] } else { bench.lengths.clone() };
+    let (threads, rows_at_once) = (bench.threads, bench.rows_at_once);
+    let step = StepBench {
+        benched: benched.clone(),
+        loss,
+        lengths,
+        steps: bench.steps,
+        warmup: 1,
+        threads,
+        rows_at_once,
+        recompute: bench.recompute,
+    };
+    if let (FLAN_T5_SMALL, Benched::SoftPrompt { virtual_tokens }) = (bench.shape.as_str(), &benched) {
+        let base = random_t5(flan_t5_small());
+        reset_peak();
+        return Ok(result(bench_t5_step(&base, *virtual_tokens, bench.answer, &step)?, None));
+    }
     let base = base(bench)?;
     // Loading holds more than training does.
     reset_peak();
-    let lengths = if bench.lengths.is_empty() { vec![bench.seq; bench.batch] } else { bench.lengths.clone() };
-    let (threads, rows_at_once) = (bench.threads, bench.rows_at_once);
     let error = match (&bench.reference, &benched) {
         (Some(path), Benched::Lora(shape)) => Some(compare_step(&base, shape, threads, rows_at_once, &StepReference::read(path)?)?),
         (Some(_), Benched::SoftPrompt { .. }) => return Err(unknown("reference for the recipe", "soft-prompt", &["lora", "dora"])),
         (None, _) => None,
     };
-    let step = StepBench { benched, loss, lengths, steps: bench.steps, warmup: 1, threads, rows_at_once, recompute: bench.recompute };
-    let StepFigures { median_step_s, min_step_s, loss } = bench_step(&base, &step)?;
-    Ok(TrainBenchResult {
+    Ok(result(bench_step(&base, &step)?, error))
+}
+
+fn result(figures: StepFigures, error: Option<StepError>) -> TrainBenchResult {
+    let StepFigures { median_step_s, min_step_s, loss } = figures;
+    TrainBenchResult {
         median_step_s,
         min_step_s,
         loss,
         peak_memory_mb: peak_process_mb(),
         loss_error: error.map(|error| error.loss_error),
         gradient_error: error.map(|error| error.gradient_error),
-    })
+    }
+}
+
+const FLAN_T5_SMALL: &str = "flan-t5-small";
+
+fn flan_t5_small() -> T5Config {
+    T5Config {
+        hidden: 512,
+        intermediate: 1024,
+        encoder_layers: 8,
+        decoder_layers: 8,
+        heads: 6,
+        head_dim: 64,
+        vocab: 32_128,
+        buckets: 32,
+        max_distance: 128,
+        norm_eps: 1e-6,
+        gated: true,
+        scaled_logits: false,
+        start: 0,
+        eos: Some(1),
+        pad: Some(0),
+    }
 }
 
 fn base(bench: &TrainBench) -> Result<TrainableLlama, ApiError> {
     let quantisation = match bench.quantization.as_str() {
         "f32" | "fp32" => None,
+        "bf16" => Some(Quantisation::Bf16),
         "int8" => Some(Quantisation::Int8),
         "int4" => Some(Quantisation::Int4),
-        other => return Err(unknown("quantization", other, &["f32", "int8", "int4"])),
+        other => return Err(unknown("quantization", other, &["f32", "bf16", "int8", "int4"])),
     };
     let shape = Shape::named(&bench.shape).ok_or_else(|| unknown("shape", &bench.shape, &Shape::ALL.map(Shape::name)))?;
     let load = |folder: &Path| {

@@ -48,7 +48,7 @@ pub struct BenchTrain {
     /// sft, dpo or kto
     #[arg(long, default_value = "sft")]
     pub objective: String,
-    /// smollm2-135m, tinyllama-1.1b or story
+    /// smollm2-135m, tinyllama-1.1b or story; flan-t5-small for a soft prompt
     #[arg(long, default_value = "smollm2-135m")]
     pub shape: String,
     /// A folder with model.safetensors; random weights without
@@ -63,6 +63,9 @@ pub struct BenchTrain {
     /// Tokens of each text, in place of --batch and --seq
     #[arg(long, value_delimiter = ',', value_name = "N,…")]
     pub lengths: Vec<usize>,
+    /// Tokens that a T5 answers a text with
+    #[arg(long, default_value_t = 64)]
+    pub answer: usize,
     #[arg(long, default_value_t = 16)]
     pub rank: usize,
     #[arg(long, default_value_t = 20)]
@@ -75,7 +78,7 @@ pub struct BenchTrain {
     /// Rows that go through the base at once
     #[arg(long, default_value_t = 512)]
     pub rows_at_once: usize,
-    /// How the base is held: f32, int8 or int4
+    /// How the base is held: f32, bf16, int8 or int4
     #[arg(long, default_value = "f32")]
     pub quantization: String,
     /// Compute layers twice to need less memory

@@ -14,6 +14,7 @@ pub fn run(bench: BenchTrain, printer: &Printer) -> Result<(), ApiError> {
         batch: bench.batch,
         seq: bench.seq,
         lengths: bench.lengths,
+        answer: bench.answer,
         rank: bench.rank,
         virtual_tokens: bench.num_virtual_tokens,
         steps: bench.steps,
