@@ -354,8 +354,9 @@ pub fn table(stories: &TextMeasures, models: &[Measures]) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
