@@ -97,8 +97,8 @@ impl App {
         let mut pairs = Vec::new();
         for (at, probe) in probes.into_iter().enumerate() {
             let number = at as u32 + 1;
-            let (new, old) = evaluate::write_pairs(&base, &probe, SEED + 1000 * round + 10 * at, &after, &before)?;
-            let (Some(new), Some(old)) = (new.into_iter().next(), old.into_iter().next()) else { continue };
+            let written = evaluate::write_pairs(&base, &probe, SEED + 1000 * round + 10 * at, &after, &before, &|| false)?;
+            let Some((new, old)) = written.and_then(|(new, old)| new.into_iter().next().zip(old.into_iter().next())) else { continue };
             let trained_first = trained_first(&run.run_id, round, number);
             let (first, second) = if trained_first { (new, old) } else { (old, new) };
             pairs.push(StoredBlindPair {

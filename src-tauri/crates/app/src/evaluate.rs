@@ -7,7 +7,7 @@ use crate::{App, Home};
 use domain::{ApiError, Verdict};
 use model::{Adapters, Generate, MemberSpec, Sampler};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use taste::TasteModel;
 use training::Control;
 
@@ -59,10 +59,16 @@ pub(crate) fn against_current(
     let mut pairs = 0;
     let (mut new_texts, mut old_texts) = (Vec::new(), Vec::new());
     for probe in probes.iter().cycle().take(PAIRS / TEXTS_A_PROMPT) {
-        if control.breathe().is_err() {
-            return Ok(None);
-        }
-        let (new, old) = write_pairs(base, probe, pairs, &candidate, &current)?;
+        // What a person's text interrupts is written again, with the same seeds.
+        let (new, old) = loop {
+            if control.breathe().is_err() {
+                return Ok(None);
+            }
+            let wanted_elsewhere = || control.stop().is_some() || control.gate().is_busy();
+            if let Some(written) = write_pairs(base, probe, pairs, &candidate, &current, &wanted_elsewhere)? {
+                break written;
+            }
+        };
         for (new, old) in new.into_iter().zip(old) {
             wins += judge.prefers(probe, &new, &old);
             pairs += 1;
@@ -140,14 +146,15 @@ pub(crate) fn probes(dataset: &FrozenDataset) -> Result<Vec<JudgedText>, ApiErro
     Ok(probes)
 }
 
-/// Texts of both sides for one prompt, with the same seeds, in one batch.
+/// Texts of both sides for one prompt, with the same seeds, in one batch; `None` when it had to stop half-way.
 pub(crate) fn write_pairs(
     base: &LoadedBase,
     probe: &JudgedText,
     first_seed: usize,
     new: &Adapters,
     old: &Adapters,
-) -> Result<(Vec<String>, Vec<String>), ApiError> {
+    must_stop: &dyn Fn() -> bool,
+) -> Result<Option<(Vec<String>, Vec<String>)>, ApiError> {
     let sampler = |index: usize| Sampler {
         temperature: 0.8,
         top_k: 0,
@@ -160,15 +167,24 @@ pub(crate) fn write_pairs(
     let members = (0..TEXTS_A_PROMPT).map(|index| member(new, index)).chain((0..TEXTS_A_PROMPT).map(|index| member(old, index)));
     let request = Generate {
         prompt: base.asked(&probe.genres, probe.style, &probe.prompt)?,
+        written: 0,
         members: members.collect(),
         max_tokens: LENGTH,
         stop: base.stop(),
         stop_texts: Vec::new(),
     };
-    let mut texts: Vec<String> =
-        base.generate(&request, &AtomicBool::new(false), &mut |_| {})?.into_iter().map(|completion| completion.text).collect();
+    let stopped = AtomicBool::new(false);
+    let completions = base.generate(&request, &stopped, &mut |_| {
+        if must_stop() {
+            stopped.store(true, Ordering::Relaxed);
+        }
+    })?;
+    if stopped.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let mut texts: Vec<String> = completions.into_iter().map(|completion| completion.text).collect();
     let old = texts.split_off(TEXTS_A_PROMPT);
-    Ok((texts, old))
+    Ok(Some((texts, old)))
 }
 
 /// Sum over tokens of (log-probability with the old side − with the new side), and the number of tokens.

@@ -7,6 +7,7 @@ mod adapter;
 mod auto_train;
 mod base;
 pub mod bench;
+mod bench_startup;
 mod bench_train;
 mod blind;
 pub mod calls;
@@ -43,6 +44,7 @@ mod training_file;
 mod worker;
 mod write;
 
+pub use bench_startup::{StartupBench, StartupReport, bench_startup};
 pub use bench_train::{TrainBench, TrainBenchResult, bench_train};
 pub use events::EventReceiver;
 pub use folder::{Assets, Holder, data_folder};

@@ -19,6 +19,8 @@ const WRITER: &str = "You are a writer of short stories. You answer with the sto
 /// The tokens before the text, and how the text ends.
 pub(crate) struct Layout {
     pub tokens: Vec<u32>,
+    /// How many of them, at the end, are text that goes on.
+    pub written: usize,
     pub max_tokens: usize,
     pub stop: Vec<u32>,
 }
@@ -91,7 +93,8 @@ pub(crate) fn lay_out(
             message: format!("Only {left} tokens are left for the story after your prompt; {max_tokens} were asked for."),
         });
     }
-    Ok(Layout { tokens, max_tokens: left.min(max_tokens), stop: base.stop() })
+    let written = if apart { 0 } else { story.len() };
+    Ok(Layout { tokens, written, max_tokens: left.min(max_tokens), stop: base.stop() })
 }
 
 /// A prompt with the text that is to go on.

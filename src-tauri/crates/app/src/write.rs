@@ -227,6 +227,8 @@ impl App {
             let elsewhere = asked.map(|asked| asked.finish(flag, &mut |text| watch(WriteEvent::Token { index, text })));
             (completions, elsewhere)
         });
+        // Until the vote is over the person waits; for another machine's text nobody here has to stand still.
+        let _waiting_for_the_vote = self.writing.gate.enter();
         let mut completions = completions?;
         let mut notices = plan.notices.clone();
         let mut writers = plan.writers();
@@ -249,7 +251,7 @@ impl App {
             let name = member.name.clone();
             watch(WriteEvent::Retrying { member: name.clone(), n: n as u32 });
             let first = plan.members.len() + usize::from(plan.server.is_some());
-            let (_waiting_for_text, _turn) = (self.writing.gate.enter(), lock(&self.writing.turn));
+            let _turn = lock(&self.writing.turn);
             completions.extend(generate(settings, &plan, &vec![member; n], first, flag, &mut watch)?);
             writers.extend(std::iter::repeat_n((name.clone(), false), n));
             candidates = self.judge(settings, &plan, &writers, &completions);
@@ -447,6 +449,7 @@ fn generate(
     });
     let generate = Generate {
         prompt: plan.layout.tokens.clone(),
+        written: plan.layout.written,
         members: specs.collect(),
         max_tokens: plan.layout.max_tokens,
         stop: plan.layout.stop.clone(),

@@ -3,7 +3,7 @@
 mod bench;
 mod train;
 
-pub use bench::{Bench, BenchOptions, BenchTrain};
+pub use bench::{Bench, BenchOptions, BenchStartup, BenchTrain};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;

@@ -109,6 +109,7 @@ pub fn write(base: &LanguageModel, folder: &Path) -> Result<PathBuf, EvalError> 
         let mut random = Random::for_purpose("pool", at as u64);
         let request = Generate {
             prompt: base.tokenizer().encode(&StoryFormat::prompt_text(&prompt.genres, prompt.style, &prompt.text)),
+            written: 0,
             members: (0..CANDIDATES).map(|_| MemberSpec::plain(sampler(random.draw()))).collect(),
             max_tokens: LENGTH,
             stop: StoryFormat::stop(base.tokenizer()),

@@ -247,6 +247,7 @@ fn write(model: &LanguageModel, header: &str, samples: usize, seed: usize) -> Re
     let mut random = Random::for_purpose("story model", seed as u64);
     let request = Generate {
         prompt: model.tokenizer().encode(header),
+        written: 0,
         members: (0..samples).map(|_| MemberSpec::plain(sampler(random.draw()))).collect(),
         max_tokens: LENGTH,
         stop: StoryFormat::stop(model.tokenizer()),

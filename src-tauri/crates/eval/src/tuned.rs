@@ -318,6 +318,7 @@ fn samples(bases: &Bases, prompt: &Prompt, adapters: &Adapters, seed: u64) -> Re
     let tokenizer = bases.writer.tokenizer();
     let request = Generate {
         prompt: tokenizer.encode(&StoryFormat::prompt_text(&prompt.genres, prompt.style, &prompt.text)),
+        written: 0,
         members: (0..SAMPLES).map(|_| MemberSpec::with(sampler(random.draw()), adapters.clone())).collect(),
         max_tokens: LENGTH,
         stop: StoryFormat::stop(tokenizer),

@@ -27,6 +27,7 @@ fn main() -> Result<(), ModelError> {
 
     let story = Generate {
         prompt: prompt.clone(),
+        written: 0,
         members: vec![member(7)],
         max_tokens: 256,
         stop: StoryFormat::stop(model.tokenizer()),
@@ -44,6 +45,7 @@ fn main() -> Result<(), ModelError> {
         // No stop tokens: every candidate has the full length.
         let request = Generate {
             prompt: prompt.clone(),
+            written: 0,
             members: (0..n).map(member).collect(),
             max_tokens: TOKENS,
             stop: Vec::new(),

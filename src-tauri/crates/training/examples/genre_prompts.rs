@@ -5,7 +5,9 @@
 //!
 //! BASE is the base's folder, STORIES holds `*/part-*.jsonl` with `prompt`, `genres`, `style` and `story`, OUT and PROMPTS hold a
 //! folder for each genre in PEFT's layout. Prompts whose CRC-32 divides by 25 are held out, as they were when the base was
-//! trained. Keys of `train`: tokens, steps, batch, lr, seed, tagged (share of examples whose prompt names the genre too).
+//! trained. Keys of `train`: tokens, steps, batch, lr, seed, tagged (share of examples whose prompt names the genre too), written
+//! (prompts for which the base writes texts of the genre itself, the clearest of which are learned from beside the stories), keep
+//! (share of either that is kept).
 //!
 //! `measure` judges texts by a naive Bayes classifier on bags of words, made here from the stories that are not held out; it
 //! shares nothing with the product's own genre score.
@@ -107,7 +109,10 @@ fn train(base_dir: &Path, stories: &[Story], out: &Path, options: &HashMap<Strin
     let tokenizer = Tokenizer::load(base_dir)?;
     let end = tokenizer.special(StoryFormat::END).ok_or("the base has no end token")?;
     let tagged = number("tagged", 0.0);
+    let (prompts, keep) = (number("written", 0.0) as usize, number("keep", 1.0));
+    let writer = LanguageModel::load(base_dir, &LoadOptions::new(2))?;
     for genre in Genre::ALL.iter().copied() {
+        let written = texts_of(&writer, stories, genre, prompts)?;
         let mut state = 17;
         let mut example = |story: &Story| {
             let genres = if draw(&mut state) < tagged { story.genres.clone() } else { GenreMix::default() };
@@ -116,11 +121,13 @@ fn train(base_dir: &Path, stories: &[Story], out: &Path, options: &HashMap<Strin
             answer.push(end);
             Example { prompt, answer, weight: 1.0 }
         };
-        let mut chosen = |held_out: bool, least: f64| -> Vec<Example> {
-            let own = stories.iter().filter(|story| story.held_out == held_out && story.weight(genre) >= least);
-            own.map(&mut example).collect()
+        let own = |held_out: bool| stories.iter().filter(move |story| story.held_out == held_out && story.weight(genre) >= 0.6);
+        let mut learned: Vec<&Story> = clearest(own(false).collect(), genre, keep);
+        learned.extend(clearest(written.iter().collect(), genre, keep));
+        let data = Dataset {
+            train: learned.into_iter().map(&mut example).collect(),
+            heldout: own(true).take(16).map(&mut example).collect(),
         };
-        let data = Dataset { train: chosen(false, 0.6), heldout: chosen(true, 0.6).into_iter().take(8).collect() };
         let config = SoftPromptConfig {
             virtual_tokens: number("tokens", 8.0) as usize,
             start: PromptStart::Tokens(tokenizer.encode(words_of(genre))),
@@ -152,6 +159,31 @@ fn train(base_dir: &Path, stories: &[Story], out: &Path, options: &HashMap<Strin
         trained.adapter.save_half(&out.join(genre.name()), base.config(), "built-in")?;
     }
     Ok(())
+}
+
+/// Texts of one genre that the base writes for prompts of all genres: what a slider has to do. Only good ones.
+fn texts_of(base: &LanguageModel, stories: &[Story], genre: Genre, prompts: usize) -> Result<Vec<Story>, Box<dyn Error>> {
+    let known: Vec<&Story> = stories.iter().filter(|story| !story.held_out).collect();
+    let asked = known.iter().step_by((known.len() / prompts.max(1)).max(1)).take(prompts);
+    let mix = GenreMix([(genre, 1.0)].into());
+    let mut texts = Vec::new();
+    for (at, story) in asked.enumerate() {
+        for text in write(base, &story.prompt, &mix, &Adapters::default(), 500_000 + 10 * at as u64)? {
+            if text.finish == FinishReason::End && score(&story.prompt, &mix, &text) >= taste::GOOD_ENOUGH {
+                let (prompt, genres) = (story.prompt.clone(), mix.clone());
+                texts.push(Story { prompt, genres, style: None, text: text.text.trim().to_owned(), held_out: false });
+            }
+        }
+    }
+    Ok(texts)
+}
+
+/// The share of texts that the product's own genre score is surest of. The measure below has another one.
+fn clearest(mut texts: Vec<&Story>, genre: Genre, keep: f64) -> Vec<&Story> {
+    let sureness = |story: &Story| taste::genre_probabilities(&story.text).get(&genre).copied().unwrap_or(0.0);
+    texts.sort_by(|a, b| sureness(b).total_cmp(&sureness(a)));
+    texts.truncate((keep * texts.len() as f64).ceil() as usize);
+    texts
 }
 
 /// Where a genre's prompt starts: words that its stories are made of (arXiv 2104.08691, §3.2, starts from class labels).
@@ -310,6 +342,7 @@ fn write(
     };
     let request = Generate {
         prompt: base.tokenizer().encode(&StoryFormat::prompt_text(mix, None, prompt)),
+        written: 0,
         members: (0..SEEDS).map(|number| MemberSpec::with(sampler(number), adapters.clone())).collect(),
         max_tokens: 120,
         stop: StoryFormat::stop(base.tokenizer()),

@@ -178,6 +178,7 @@ fn tokens_per_second(base: &TextModel) -> Result<Option<f64>, ApiError> {
     let sampler = Sampler { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 1 };
     let request = Generate {
         prompt: base.plain_prompt("Once upon a time there was a"),
+        written: 0,
         members: vec![MemberSpec::with(sampler, model::Adapters::default())],
         max_tokens: MEASURED_TOKENS,
         stop: Vec::new(),

@@ -9,6 +9,8 @@ pub enum Bench {
     Decode(BenchOptions),
     /// Reading a prompt alone
     Prefill(BenchOptions),
+    /// Waiting for the first word after the start, later, and while a training runs
+    Startup(BenchStartup),
     /// One step of a training: forward, backward and update
     Train(Box<BenchTrain>),
 }
@@ -37,6 +39,19 @@ pub struct BenchOptions {
     pub generate: usize,
     /// The median of so many rounds
     #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+}
+
+#[derive(Debug, Arguments)]
+pub struct BenchStartup {
+    /// Candidates of a generation
+    #[arg(long, default_value_t = 8)]
+    pub sequences: usize,
+    /// Tokens of each candidate
+    #[arg(long, default_value_t = 150)]
+    pub generate: usize,
+    /// Medians of so many generations
+    #[arg(long, default_value_t = 7)]
     pub rounds: usize,
 }
 

@@ -1,8 +1,9 @@
 //! Measuring how fast a base runs here.
 
-use crate::args::{Bench, BenchOptions};
+use crate::args::{Bench, BenchOptions, BenchStartup};
 use crate::command::bench_train;
 use crate::output::{Printer, table};
+use app::{StartupBench, bench_startup};
 use app::bench::{BenchReport, BenchRequest, BenchSubject, bench};
 use domain::{ApiError, ErrorCode};
 
@@ -12,10 +13,31 @@ pub fn run(command: Bench, printer: &Printer) -> Result<(), ApiError> {
         Bench::Decode(options) => options,
         // One token shows that the prompt was read.
         Bench::Prefill(options) => BenchOptions { sequences: 1, generate: 1, ..options },
+        Bench::Startup(options) => return startup(&options, printer),
         Bench::Train(options) => return bench_train::run(*options, printer),
     };
     let report = bench(&request(options)?)?;
     printer.result(&report, || in_words(&report));
+    Ok(())
+}
+
+fn startup(options: &BenchStartup, printer: &Printer) -> Result<(), ApiError> {
+    let BenchStartup { sequences, generate, rounds } = *options;
+    let report = bench_startup(&StartupBench { assets_dir: None, sequences, generate, rounds })?;
+    printer.result(&report, || {
+        let row = |name: &str, value: String| vec![name.to_owned(), value];
+        let ms = |value: f64| format!("{value:.0} ms");
+        table(&[
+            row("Open", ms(report.open_ms)),
+            row("First word after the start", ms(report.first_word_cold_ms)),
+            row("First word later", ms(report.first_word_warm_ms)),
+            row("A vote", format!("{} ({sequences} × {generate} tokens)", ms(report.write_ms))),
+            row("Memory when idle", format!("{:.0} MB", report.idle_memory_mb)),
+            row("First word while training", ms(report.first_word_training_ms)),
+            row("A vote while training", ms(report.write_training_ms)),
+            row("Speed while training", format!("{:.2} × ({} updates meanwhile)", report.training_ratio, report.updates_meanwhile)),
+        ])
+    });
     Ok(())
 }
 

@@ -81,6 +81,7 @@ fn a_hostile_template_ends_soon_and_cannot_reach_anything() {
 fn write(stop_texts: &[&str], pieces: &mut String) -> Completion {
     let request = Generate {
         prompt: story_prompt("two sisters and a dragon"),
+        written: 0,
         members: vec![MemberSpec::plain(Sampler::greedy())],
         max_tokens: 60,
         stop: Vec::new(),

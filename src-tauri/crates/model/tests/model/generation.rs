@@ -13,7 +13,7 @@ fn member(seed: u64) -> MemberSpec {
 
 fn request(members: Vec<MemberSpec>) -> Generate {
     let stop = StoryFormat::stop(story().tokenizer());
-    Generate { prompt: story_prompt("two sisters and a dragon"), members, max_tokens: 60, stop, stop_texts: Vec::new() }
+    Generate { prompt: story_prompt("two sisters and a dragon"), written: 0, members, max_tokens: 60, stop, stop_texts: Vec::new() }
 }
 
 fn write(base: &LanguageModel, request: &Generate) -> Vec<Completion> {
@@ -152,8 +152,21 @@ fn a_text_ends_by_its_stop_token_its_length_or_the_context() {
     let context = story().config().context;
     let prompt: Vec<u32> = story_prompt("a very long prompt").into_iter().cycle().take(context - 3).collect();
     let full =
-        write(story(), &Generate { prompt, max_tokens: 50, stop: Vec::new(), members: vec![member(1)], stop_texts: Vec::new() }).remove(0);
+        write(story(), &Generate { prompt, written: 0, max_tokens: 50, stop: Vec::new(), members: vec![member(1)], stop_texts: Vec::new() }).remove(0);
     assert_eq!((full.finish, full.token_ids.len()), (FinishReason::Length, 3), "the context holds three more");
+}
+
+#[test]
+fn a_text_may_use_the_words_that_were_asked_for_but_a_continued_one_repeats_less() {
+    let prompt = story_prompt("two sisters and a dragon, and the dragon's old sister");
+    let member = |seed| MemberSpec::plain(Sampler { repetition_penalty: 50.0, seed, ..Sampler::default() });
+    let asked = Generate { prompt: prompt.clone(), ..request((0..8).map(member).collect()) };
+    let uses_prompt = |request: &Generate| {
+        write(story(), request).iter().flat_map(|one| one.token_ids.clone()).filter(|token| prompt.contains(token)).count()
+    };
+    assert!(uses_prompt(&asked) > 8, "what stands before the text is not penalised");
+    let continued = Generate { written: prompt.len(), ..asked };
+    assert_eq!(uses_prompt(&continued), 0, "what stands in the text is, and this penalty leaves nothing of it");
 }
 
 #[test]

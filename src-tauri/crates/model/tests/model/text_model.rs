@@ -22,7 +22,7 @@ fn member(seed: u64, soft_prompt: Option<Arc<SoftPrompt>>) -> MemberSpec {
 }
 
 fn request(members: Vec<MemberSpec>) -> Generate {
-    Generate { prompt: vec![5, 6, 7, 1], members, max_tokens: 12, stop: vec![1], stop_texts: Vec::new() }
+    Generate { prompt: vec![5, 6, 7, 1], written: 0, members, max_tokens: 12, stop: vec![1], stop_texts: Vec::new() }
 }
 
 fn never() -> AtomicBool {
