@@ -4,12 +4,13 @@
 //! runs experiments; those on adapters take hours and add their results to `tuned.jsonl` and `gate.jsonl` of the folder.
 //! `inkling-eval report` makes `REPORT.md` anew from `notes.md`, E1, E2, E6 and E8 run afresh, and those files.
 //! `inkling-eval pool` writes the candidate pool anew.
-//! `inkling-eval model [FOLDER…] [--prompts N] [--samples N] [--json FILE]` measures story models on held-out prompts, side by side.
+//! `inkling-eval model [FOLDER…] [--prompts N] [--samples N] [--repetition-penalty X] [--json FILE]` measures story models on held-out prompts, side by side.
 
 use eval::gate::GateResult;
 use eval::oracle::{DRAWN, Kind, OTHERS, USERS, User};
 use eval::taste_runs::UserResult;
 use eval::tuned::{Bases, Method, TunedResult};
+use eval::pool::sampler;
 use eval::{EvalError, Pool, figure, gate, records, report, report_weights, story_model, taste_runs, tuned};
 use model::{LanguageModel, LoadOptions};
 use std::collections::HashMap;
@@ -47,8 +48,9 @@ fn measure(arguments: &[String]) -> Result<(), EvalError> {
     let options = Options::read(&arguments[named..])?;
     let folders: Vec<PathBuf> = if named == 0 { vec![PathBuf::from(BASE)] } else { arguments[..named].iter().map(PathBuf::from).collect() };
     let stories = story_model::of_stories()?;
-    let models =
-        folders.iter().map(|folder| story_model::of_model(folder, options.prompts, options.samples)).collect::<Result<Vec<_>, _>>()?;
+    let penalty = options.repetition_penalty;
+    let of = |folder: &PathBuf| story_model::of_model(folder, options.prompts, options.samples, penalty);
+    let models = folders.iter().map(of).collect::<Result<Vec<_>, _>>()?;
     print!("{}", story_model::table(&stories, &models));
     if let Some(path) = &options.json {
         let report = serde_json::json!({ "stories": stories, "models": models });
@@ -68,6 +70,7 @@ struct Options {
     updates: usize,
     prompts: usize,
     samples: usize,
+    repetition_penalty: f32,
     json: Option<PathBuf>,
 }
 
@@ -97,6 +100,10 @@ impl Options {
             updates: number("updates", 20)? as usize,
             prompts: number("prompts", 80)? as usize,
             samples: number("samples", 3)?.clamp(1, 64) as usize,
+            repetition_penalty: match given.get("repetition-penalty") {
+                None => sampler(0).repetition_penalty,
+                Some(value) => value.parse().map_err(|_| EvalError::Usage(format!("--repetition-penalty {value} is no number")))?,
+            },
             json: given.get("json").map(PathBuf::from),
         })
     }

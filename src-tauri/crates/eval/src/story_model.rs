@@ -6,7 +6,7 @@ use crate::pool::sampler;
 use crate::text_figures::repeated_4_grams;
 use crate::{EvalError, Random};
 use domain::{FinishReason, Genre, GenreMix, Style};
-use model::{Generate, LanguageModel, LoadOptions, MemberSpec, Precision, StoryFormat};
+use model::{Generate, LanguageModel, LoadOptions, MemberSpec, Precision, Sampler, StoryFormat};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -200,11 +200,12 @@ pub fn of_stories() -> Result<TextMeasures, EvalError> {
     text_measures(&stories, &texts, styles.to_vec())
 }
 
-/// Measures the model in a folder on `prompts` of the held-out prompts, `samples` texts each.
+/// Measures the model in a folder on `prompts` of the held-out prompts, `samples` texts each, sampled as the app does unless told
+/// otherwise, but with this repetition penalty.
 ///
 /// # Errors
 /// What reading the model or writing with it reports.
-pub fn of_model(folder: &Path, prompts: usize, samples: usize) -> Result<Measures, EvalError> {
+pub fn of_model(folder: &Path, prompts: usize, samples: usize, repetition_penalty: f32) -> Result<Measures, EvalError> {
     let stories = HeldOut::all()?;
     let load = |precision| LanguageModel::load(folder, &LoadOptions { precision, ..LoadOptions::new(2) });
     // Held-out stories are ordered by genre: every so many of them are of all genres.
@@ -215,7 +216,7 @@ pub fn of_model(folder: &Path, prompts: usize, samples: usize) -> Result<Measure
     let mut shown = Vec::new();
     for at in &chosen {
         let story = &stories[*at];
-        for (ended, text) in write(&model, &story.header(story.style), samples, *at)? {
+        for (ended, text) in write(&model, &story.header(story.style), samples, *at, repetition_penalty)? {
             let (prompt, genres) = (story.prompt.clone(), story.genres.clone());
             shown.push(Sample { prompt, genres, style: story.style, ended, text: text.clone() });
             texts.push((*at, ended, text));
@@ -224,7 +225,7 @@ pub fn of_model(folder: &Path, prompts: usize, samples: usize) -> Result<Measure
     let one_each = |style: Option<Style>| -> Result<Vec<String>, EvalError> {
         let mut all = Vec::new();
         for at in &chosen {
-            all.extend(write(&model, &stories[*at].header(style), 1, *at)?.into_iter().map(|(_, text)| text));
+            all.extend(write(&model, &stories[*at].header(style), 1, *at, repetition_penalty)?.into_iter().map(|(_, text)| text));
         }
         Ok(all)
     };
@@ -242,13 +243,19 @@ pub fn of_model(folder: &Path, prompts: usize, samples: usize) -> Result<Measure
     Ok(Measures { folder: folder.display().to_string(), written, loss_per_character, perplexity, samples: shown })
 }
 
-/// Texts for a prompt, sampled as the app does unless told otherwise, and whether the model ended each itself.
-fn write(model: &LanguageModel, header: &str, samples: usize, seed: usize) -> Result<Vec<(bool, String)>, EvalError> {
+/// Texts for a prompt, and whether the model ended each itself.
+fn write(
+    model: &LanguageModel,
+    header: &str,
+    samples: usize,
+    seed: usize,
+    repetition_penalty: f32,
+) -> Result<Vec<(bool, String)>, EvalError> {
     let mut random = Random::for_purpose("story model", seed as u64);
     let request = Generate {
         prompt: model.tokenizer().encode(header),
         written: 0,
-        members: (0..samples).map(|_| MemberSpec::plain(sampler(random.draw()))).collect(),
+        members: (0..samples).map(|_| MemberSpec::plain(Sampler { repetition_penalty, ..sampler(random.draw()) })).collect(),
         max_tokens: LENGTH,
         stop: StoryFormat::stop(model.tokenizer()),
         stop_texts: Vec::new(),
