@@ -1,7 +1,7 @@
 """A step of training beside PyTorch + PEFT: both programs in turn, the fastest step of each, one table of ratios.
 
     cargo build --release -p inkling-cli
-    python tests/bench/train.py [--rounds 2] [--steps 3] [--only "LoRA b 1,DoRA"]
+    python tests/bench/train.py [--rounds 2] [--steps 3] [--only "LoRA b 1;DoRA b 1"]
 
 Needs torch, transformers, peft and tokenizers in the Python that runs it. Weights are random: for speed they do not matter. With
 --parity PEFT also dumps weights, adapter and gradient, and ours are compared with them. "Uneven" batches are eight stories each,
@@ -83,11 +83,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--uneven-batches", type=int, default=2)
-    parser.add_argument("--only", default="", help="names of rows, by commas")
+    parser.add_argument("--only", default="", help="names of rows, with semicolons between")
     parser.add_argument("--parity", action="store_true")
     arguments = parser.parse_args()
     inkling, baselines = arguments.inkling.split(), arguments.shared / "bench"
-    only = [name.strip() for name in arguments.only.split(",") if name.strip()]
+    only = [name.strip() for name in arguments.only.split(";") if name.strip()]
     uneven = stories(arguments.shared / "stories", ROOT / "assets/models/story/tokenizer.json", arguments.uneven_batches)
     print(f"{'a step (LoRA r 16, 135M shape, seq 256)':40} {'PEFT s':>8} {'ours s':>8} {'ratio':>6} {'target':>6}"
           f" {'PEFT MB':>8} {'ours MB':>8} {'share':>6}")

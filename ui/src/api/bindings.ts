@@ -1106,8 +1106,10 @@ export type Settings = {
 	topK: number,
 	/** Drops words less likely than this share of the likeliest one. */
 	minP: number,
-	/** Above 1, words that were used become less likely. */
+	/** Above 1, words that the text has used become less likely. */
 	repetitionPenalty: number,
+	/** The genre sliders also blend soft prompts that the built-in base brings. Measured, they steer little beyond the genre words. */
+	genrePrompts: boolean,
 	/** Now and then offers the pair of texts that your taste would learn most from. */
 	explore: boolean,
 	/** How much your own thumbs count when the best text is chosen. */

@@ -4,7 +4,7 @@ use crate::base::LoadedBase;
 use crate::dataset::{FrozenDataset, JudgedText, trains_on};
 use crate::recipe::TrainedAdapter;
 use crate::{App, Home};
-use domain::{ApiError, Verdict};
+use domain::{ApiError, Settings, Verdict};
 use model::{Adapters, Generate, MemberSpec, Sampler};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -155,12 +155,14 @@ pub(crate) fn write_pairs(
     old: &Adapters,
     must_stop: &dyn Fn() -> bool,
 ) -> Result<Option<(Vec<String>, Vec<String>)>, ApiError> {
+    // As texts are written unless the person says otherwise: a verdict shall not depend on what a setting happens to be.
+    let usual = Settings::default();
     let sampler = |index: usize| Sampler {
-        temperature: 0.8,
-        top_k: 0,
-        top_p: 0.95,
-        min_p: 0.0,
-        repetition_penalty: 1.1,
+        temperature: usual.temperature as f32,
+        top_k: usual.top_k as usize,
+        top_p: usual.top_p as f32,
+        min_p: usual.min_p as f32,
+        repetition_penalty: usual.repetition_penalty as f32,
         seed: crate::write::candidate_seed(SEED, first_seed + index),
     };
     let member = |side: &Adapters, index: usize| MemberSpec::with(sampler(index), side.clone());

@@ -149,7 +149,7 @@ impl App {
         let base_id = self.writing_base(request.base.as_ref(), &settings.default_base)?;
         let base = self.base(&base_id)?;
         let mut notices = Vec::new();
-        let members = self.members(home, settings, &base_id, &request, n as usize, &mut notices)?;
+        let mut members = self.members(home, settings, &base_id, &request, n as usize, &mut notices)?;
         check_strengths(&base, &members)?;
         let continued = match request.continue_from.clone() {
             Some(id) => self.text_to_continue(home, &id, &mut request)?,
@@ -160,6 +160,7 @@ impl App {
         request.max_tokens = Some(max_tokens);
         request.temperature = Some(temperature);
         request.seed = Some(seed);
+        add_genre_prompt(settings, &base, &request, &mut members);
         let room = base.context().saturating_sub(
             members.iter().filter_map(|member| member.adapters.soft_prompt.as_ref()).map(|one| one.tokens).max().unwrap_or(0),
         );
@@ -316,7 +317,11 @@ impl App {
         match (others.min_by_key(|(candidate, _)| candidate.rank), plan.members.first()) {
             (Some((_, member)), _) => Ok(Some(member.clone())),
             // All that wrote were alike.
-            (None, Some(member)) => self.another_member(home, settings, &plan.request, member).map(Some),
+            (None, Some(member)) => {
+                let mut other = [self.another_member(home, settings, &plan.request, member)?];
+                add_genre_prompt(settings, &plan.base, &plan.request, &mut other);
+                Ok(other.into_iter().next())
+            }
             (None, None) => Ok(None),
         }
     }
@@ -404,6 +409,14 @@ impl App {
     /// The active adapters of the built-in base, for the status line.
     pub(crate) fn active(&self) -> Result<Vec<Adapter>, ApiError> {
         Ok(self.adapters(Nothing {})?.into_iter().filter(|adapter| adapter.state == AdapterState::Active).collect())
+    }
+}
+
+/// A soft prompt of the person's own stands alone; adapters that a request names do too.
+fn add_genre_prompt(settings: &Settings, base: &LoadedBase, request: &WriteRequest, members: &mut [Member]) {
+    let Some(blended) = base.genre_prompt(&request.genres).filter(|_| settings.genre_prompts && request.adapters.is_none()) else { return };
+    for member in members.iter_mut().filter(|member| member.adapters.soft_prompt.is_none()) {
+        member.adapters.soft_prompt = Some(blended.clone());
     }
 }
 

@@ -8,9 +8,9 @@
 
 use eval::gate::GateResult;
 use eval::oracle::{DRAWN, Kind, OTHERS, USERS, User};
+use eval::pool::sampler;
 use eval::taste_runs::UserResult;
 use eval::tuned::{Bases, Method, TunedResult};
-use eval::pool::sampler;
 use eval::{EvalError, Pool, figure, gate, records, report, report_weights, story_model, taste_runs, tuned};
 use model::{LanguageModel, LoadOptions};
 use std::collections::HashMap;

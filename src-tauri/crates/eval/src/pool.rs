@@ -2,6 +2,7 @@
 
 use crate::prompts::{Prompt, prompts};
 use crate::{EvalError, Random};
+use domain::Settings;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -96,7 +97,15 @@ impl Pool {
 
 /// How the app samples unless told otherwise.
 pub fn sampler(seed: u64) -> Sampler {
-    Sampler { temperature: 0.8, top_k: 0, top_p: 0.95, min_p: 0.0, repetition_penalty: 1.1, seed }
+    let Settings { temperature, top_k, top_p, min_p, repetition_penalty, .. } = Settings::default();
+    Sampler {
+        temperature: temperature as f32,
+        top_k: top_k as usize,
+        top_p: top_p as f32,
+        min_p: min_p as f32,
+        repetition_penalty: repetition_penalty as f32,
+        seed,
+    }
 }
 
 /// Writes the pool anew into `folder`: `pool.jsonl.gz` and `pool.sha256`.

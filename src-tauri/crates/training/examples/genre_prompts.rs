@@ -124,10 +124,8 @@ fn train(base_dir: &Path, stories: &[Story], out: &Path, options: &HashMap<Strin
         let own = |held_out: bool| stories.iter().filter(move |story| story.held_out == held_out && story.weight(genre) >= 0.6);
         let mut learned: Vec<&Story> = clearest(own(false).collect(), genre, keep);
         learned.extend(clearest(written.iter().collect(), genre, keep));
-        let data = Dataset {
-            train: learned.into_iter().map(&mut example).collect(),
-            heldout: own(true).take(16).map(&mut example).collect(),
-        };
+        let data =
+            Dataset { train: learned.into_iter().map(&mut example).collect(), heldout: own(true).take(16).map(&mut example).collect() };
         let config = SoftPromptConfig {
             virtual_tokens: number("tokens", 8.0) as usize,
             start: PromptStart::Tokens(tokenizer.encode(words_of(genre))),
@@ -337,7 +335,7 @@ fn write(
         top_k: 0,
         top_p: 0.95,
         min_p: 0.0,
-        repetition_penalty: 1.1,
+        repetition_penalty: 1.15,
         seed: (seed + number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
     };
     let request = Generate {

@@ -1,19 +1,31 @@
 //! A loaded base together with what it was taught: how it is asked, and how its texts end.
 
+use super::genres::GenrePrompts;
 use crate::prompt;
 use domain::{ApiError, BaseKind, GenreMix, Style};
-use model::{StoryFormat, TextModel};
+use model::{SoftPrompt, StoryFormat, TextModel};
 use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
 
 /// A base that writes, is asked in its own way, and is trained on what it will be asked.
 pub(crate) struct LoadedBase {
     model: TextModel,
     kind: BaseKind,
+    genres: GenrePrompts,
 }
 
 impl LoadedBase {
-    pub fn new(model: TextModel, kind: BaseKind) -> Self {
-        Self { model, kind }
+    /// `path` is where the model was read from.
+    pub fn new(model: TextModel, kind: BaseKind, path: &Path) -> Self {
+        let hidden = model.decoder().map_or(0, |decoder| decoder.config().hidden);
+        let genres = if kind == BaseKind::Story { GenrePrompts::load(path, hidden) } else { GenrePrompts::default() };
+        Self { model, kind, genres }
+    }
+
+    /// What the sliders add to the genre words of the prompt, if the base brings it.
+    pub fn genre_prompt(&self, genres: &GenreMix) -> Option<Arc<SoftPrompt>> {
+        self.genres.blended(genres)
     }
 
     /// The tokens before a text.

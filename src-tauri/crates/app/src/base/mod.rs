@@ -3,6 +3,7 @@
 mod catalogue;
 pub(crate) mod download;
 mod facts;
+mod genres;
 mod install;
 mod loaded;
 
@@ -130,7 +131,7 @@ impl App {
             let needed = self.home().store.installed_base(id)?.base.memory_mb;
             refuse_without_room(needed, memory::available_mb(), "is free now")?;
         }
-        let loaded = Arc::new(LoadedBase::new(load(&path)?, self.base_kind(id)?));
+        let loaded = Arc::new(LoadedBase::new(load(&path)?, self.base_kind(id)?, &path));
         bases.insert(id.clone(), loaded.clone());
         Ok(loaded)
     }

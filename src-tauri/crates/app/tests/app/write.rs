@@ -2,6 +2,23 @@ use crate::{Desk, PROMPTS, feedback, short};
 use domain::*;
 
 #[test]
+fn the_sliders_reach_the_weights_when_the_setting_says_so_but_not_a_base_that_was_asked_for_plain() {
+    let desk = Desk::open();
+    let texts = |request: WriteRequest| -> Vec<String> {
+        desk.app.write(request).expect("written").candidates.into_iter().map(|one| one.text).collect()
+    };
+    let asked = || short("a dragon who keeps bees", 7);
+    let plain = || WriteRequest { adapters: Some(Vec::new()), ..asked() };
+    let (words_alone, without) = (texts(asked()), texts(plain()));
+    let on = serde_json::json!({ "genrePrompts": true }).as_object().expect("an object").clone();
+    desk.app.update_settings(SettingsUpdate(on)).expect("saved");
+    assert_ne!(texts(asked()), words_alone);
+    assert_eq!(texts(plain()), without);
+    let any = || WriteRequest { genres: GenreMix::default(), ..asked() };
+    assert_eq!(texts(any()), texts(WriteRequest { adapters: Some(Vec::new()), ..any() }), "any genre is no genre");
+}
+
+#[test]
 fn the_same_seed_gives_the_same_texts_and_another_seed_others() {
     let desk = Desk::open();
     let texts = |seed| -> Vec<String> {

@@ -3,8 +3,8 @@
 use crate::args::{Bench, BenchOptions, BenchStartup};
 use crate::command::bench_train;
 use crate::output::{Printer, table};
-use app::{StartupBench, bench_startup};
 use app::bench::{BenchReport, BenchRequest, BenchSubject, bench};
+use app::{StartupBench, bench_startup};
 use domain::{ApiError, ErrorCode};
 
 /// Needs neither a data folder nor a running instance.

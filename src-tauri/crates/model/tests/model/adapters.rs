@@ -70,7 +70,8 @@ fn member(seed: u64, lora: Option<WeightedLora>) -> MemberSpec {
 
 fn write(base: &LanguageModel, members: Vec<MemberSpec>, max_tokens: usize) -> Vec<model::Completion> {
     let stop = StoryFormat::stop(story().tokenizer());
-    let request = Generate { prompt: story_prompt("two sisters and a dragon"), written: 0, members, max_tokens, stop, stop_texts: Vec::new() };
+    let request =
+        Generate { prompt: story_prompt("two sisters and a dragon"), written: 0, members, max_tokens, stop, stop_texts: Vec::new() };
     base.generate(&request, &AtomicBool::new(false), &mut |_| {}).unwrap()
 }
 
@@ -233,7 +234,8 @@ fn an_adapter_of_another_base_or_with_settings_unknown_here_is_refused() {
 fn a_request_with_an_adapter_that_does_not_fit_is_refused() {
     let ask = |lora: Lora, strength| {
         let members = vec![member(1, weighted(&Arc::new(lora), strength))];
-        let request = Generate { prompt: story_prompt("a fox"), written: 0, members, max_tokens: 2, stop: Vec::new(), stop_texts: Vec::new() };
+        let request =
+            Generate { prompt: story_prompt("a fox"), written: 0, members, max_tokens: 2, stop: Vec::new(), stop_texts: Vec::new() };
         story().generate(&request, &AtomicBool::new(false), &mut |_| {}).unwrap_err()
     };
     let good = || lora(story().config(), 1, false, &[Projection::Q]);

@@ -109,7 +109,8 @@ fn a_text_read_at_once_and_one_written_step_by_step_agree_in_a_window_and_beyond
         let base = load(name, Precision::F32);
         let start = expected(name).sequences[0][..40].to_vec();
         let member = MemberSpec::plain(Sampler::greedy());
-        let request = Generate { prompt: start.clone(), written: 0, members: vec![member], max_tokens: 50, stop: Vec::new(), stop_texts: Vec::new() };
+        let request =
+            Generate { prompt: start.clone(), written: 0, members: vec![member], max_tokens: 50, stop: Vec::new(), stop_texts: Vec::new() };
         let written = base.generate(&request, &AtomicBool::new(false), &mut |_| {}).unwrap().remove(0);
         let scores = base.score(None, &start, &written.token_ids).unwrap();
         // A dynamic rope depends on the length of the whole text, which is one shorter for the scorer.

@@ -151,8 +151,11 @@ fn a_text_ends_by_its_stop_token_its_length_or_the_context() {
     assert_eq!((nothing.finish, nothing.token_ids.len()), (FinishReason::Length, 0));
     let context = story().config().context;
     let prompt: Vec<u32> = story_prompt("a very long prompt").into_iter().cycle().take(context - 3).collect();
-    let full =
-        write(story(), &Generate { prompt, written: 0, max_tokens: 50, stop: Vec::new(), members: vec![member(1)], stop_texts: Vec::new() }).remove(0);
+    let full = write(
+        story(),
+        &Generate { prompt, written: 0, max_tokens: 50, stop: Vec::new(), members: vec![member(1)], stop_texts: Vec::new() },
+    )
+    .remove(0);
     assert_eq!((full.finish, full.token_ids.len()), (FinishReason::Length, 3), "the context holds three more");
 }
 
