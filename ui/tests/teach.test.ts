@@ -238,6 +238,8 @@ test("what only some need is under Advanced; a fault in it opens it; a search is
 	expect(section).not.toHaveAttribute("open");
 	await user.click(screen.getByText("Advanced"));
 	for (const name of ["k", "o", "gate", "up", "down"]) await user.click(button(name));
+	await user.click(button("16 bits"));
+	await waitFor(() => expect(planned.at(-1)).toMatchObject({ hyperparameters: { quantization: "bf16" } }));
 	await user.click(button("4 bits"));
 	await user.click(button("evenly"));
 	await waitFor(() => expect(planned.at(-1)).toMatchObject({ recipe: "lora", hyperparameters: { target_modules: ["q_proj", "v_proj"], quantization: "int4", schedule: "linear" } }));

@@ -65,8 +65,8 @@ pub(crate) fn resolved(settings: &Settings, request: &TrainRequest, objective: O
         layers,
         rank_stabilised: choice.rank_stabilised.unwrap_or(false),
         quantization: match choice.quantization {
-            Some(BasePrecision::Fp16) | None => BasePrecision::Fp32,
-            Some(precision) => precision,
+            Some(BasePrecision::Fp16) => BasePrecision::Bf16,
+            held => held.unwrap_or_default(),
         },
         beta,
         learning_rate,
@@ -201,9 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn halves_are_accepted_and_held_as_whole_numbers_of_32_bits() {
+    fn the_base_is_held_as_asked_for_with_bf16_for_fp16_and_fp32_unless_said() {
+        assert_eq!(asked(HyperparameterChoice::default()).expect("accepted").quantization, BasePrecision::Fp32);
         let by = |precision| asked(HyperparameterChoice { quantization: Some(precision), ..HyperparameterChoice::default() });
-        assert_eq!(by(BasePrecision::Fp16).expect("accepted").quantization, BasePrecision::Fp32);
-        assert_eq!(by(BasePrecision::Int4).expect("accepted").quantization, BasePrecision::Int4);
+        assert_eq!(by(BasePrecision::Fp16).expect("accepted").quantization, BasePrecision::Bf16);
+        for held in [BasePrecision::Fp32, BasePrecision::Bf16, BasePrecision::Int8, BasePrecision::Int4] {
+            assert_eq!(by(held).expect("accepted").quantization, held);
+        }
     }
 }

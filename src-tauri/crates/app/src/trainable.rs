@@ -56,7 +56,8 @@ impl App {
 
 pub(crate) fn quantisation(precision: BasePrecision) -> Option<Quantisation> {
     match precision {
-        BasePrecision::Fp32 | BasePrecision::Fp16 => None,
+        BasePrecision::Fp32 => None,
+        BasePrecision::Bf16 | BasePrecision::Fp16 => Some(Quantisation::Bf16),
         BasePrecision::Int8 => Some(Quantisation::Int8),
         BasePrecision::Int4 => Some(Quantisation::Int4),
     }

@@ -151,9 +151,15 @@ fn pairs_are_learned_from_by_orpo_and_a_quantised_base_teaches_a_qlora() {
     };
     let plain = desk.app.plan_training(request.clone()).expect("a plan");
     assert!(plain.ready, "{:?}", plain.blocked_by);
-    for (quantization, recipe) in [(BasePrecision::Int4, Recipe::Lora), (BasePrecision::Int8, Recipe::Dora)] {
+    let asked = [
+        (BasePrecision::Int4, BasePrecision::Int4, Recipe::Lora),
+        (BasePrecision::Int8, BasePrecision::Int8, Recipe::Dora),
+        (BasePrecision::Bf16, BasePrecision::Bf16, Recipe::Dora),
+        (BasePrecision::Fp16, BasePrecision::Bf16, Recipe::Lora),
+    ];
+    for (asked, quantization, recipe) in asked {
         let mut held = TrainRequest { recipe, ..request.clone() };
-        held.hyperparameters.quantization = Some(quantization);
+        held.hyperparameters.quantization = Some(asked);
         let run = desk.ended(&desk.app.train(held).expect("queued").run_id);
         assert_eq!(run.status, RunStatus::Completed, "{quantization:?}: {:?}", run.error);
         assert_eq!((run.hyperparameters.quantization, run.hyperparameters.objective), (quantization, Objective::Orpo));

@@ -30,6 +30,7 @@ fn unusable_requests_end_with_2_and_name_their_fields() {
         (&["train", "adapter", "--dropout", "1"], "hyperparameters.dropout"),
         (&["train", "adapter", "--target-modules", "q_proj,wq"], "hyperparameters.target_modules"),
         (&["train", "adapter", "--peft", "qlora", "--quantization", "fp16"], "quantization"),
+        (&["train", "adapter", "--peft", "qlora", "--quantization", "bf16"], "quantization"),
         (&["train", "adapter", "--search-minutes", "-1"], "search.minutes"),
         (&["train", "adapter", "--peft", "soft_prompt", "--mode", "orpo"], "objective"),
         (&["train", "adapter", "--data", "/no/such/file.jsonl"], "dataset"),

@@ -213,7 +213,7 @@ fn completions_and_the_manual_need_no_data_folder() {
     ] {
         assert!(help.contains(flag), "the kept flag {flag}");
     }
-    for word in ["orpo", "qlora", "int4", "int8", "fp16"] {
+    for word in ["orpo", "qlora", "int4", "int8", "fp16", "bf16"] {
         assert!(help.contains(word), "the kept choice {word}");
     }
 }

@@ -7,7 +7,7 @@ use domain::{ApiError, BaseId, BasePrecision, FieldFault, HyperparameterChoice, 
 pub fn of_adapter(train: &Adapter) -> Result<TrainRequest, ApiError> {
     let held = match (train.peft, train.quantization) {
         (Some(Peft::Qlora), None) => Some(Held::Int4),
-        (Some(Peft::Qlora), Some(Held::Fp16 | Held::Fp32)) => {
+        (Some(Peft::Qlora), Some(Held::Fp16 | Held::Bf16 | Held::Fp32)) => {
             return Err(ApiError::field("quantization", "A QLoRA stands beside a base in int8 or int4.")
                 .hint("Choose one of these, or --peft lora."));
         }
@@ -32,6 +32,7 @@ pub fn of_adapter(train: &Adapter) -> Result<TrainRequest, ApiError> {
             rank_stabilised: train.use_rslora.then_some(true),
             quantization: held.map(|held| match held {
                 Held::Fp32 => BasePrecision::Fp32,
+                Held::Bf16 => BasePrecision::Bf16,
                 Held::Fp16 => BasePrecision::Fp16,
                 Held::Int8 => BasePrecision::Int8,
                 Held::Int4 => BasePrecision::Int4,
