@@ -4,7 +4,7 @@ use crate::bench::unknown;
 use crate::memory::{peak_process_mb, reset_peak};
 use domain::ApiError;
 use model::bench::Shape;
-use model::{DenseWeights, LoraShape, Projection, T5Config};
+use model::{LoraShape, Projection, T5Config};
 use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -150,13 +150,7 @@ fn base(bench: &TrainBench) -> Result<TrainableLlama, ApiError> {
         other => return Err(unknown("quantization", other, &["f32", "bf16", "int8", "int4"])),
     };
     let shape = Shape::named(&bench.shape).ok_or_else(|| unknown("shape", &bench.shape, &Shape::ALL.map(Shape::name)))?;
-    let load = |folder: &Path| {
-        let weights = DenseWeights::load(folder)?;
-        Ok(match quantisation {
-            Some(quantisation) => TrainableLlama::quantised(weights, quantisation)?,
-            None => TrainableLlama::new(weights)?,
-        })
-    };
+    let load = |folder: &Path| Ok(TrainableLlama::load(folder, quantisation)?);
     match &bench.weights {
         None => Ok(random_base(shape.config(), quantisation)?),
         Some(folder) if folder.join("config.json").exists() => load(folder),

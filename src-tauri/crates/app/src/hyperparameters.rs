@@ -4,7 +4,7 @@ use domain::{
     ApiError, BasePrecision, FieldFault, HyperparameterChoice, Hyperparameters, Objective, Recipe, Settings, TrainRequest, usual_beta,
     usual_warmup,
 };
-use model::Projection;
+use model::{Module, Projection};
 use std::ops::RangeInclusive;
 
 /// DPO and KTO learn at this share of the rate for liked texts: at the whole of it the language suffers first
@@ -108,15 +108,20 @@ fn targets(choice: &HyperparameterChoice, faults: &mut Faults) -> Vec<String> {
     if names.is_empty() {
         faults.add(field, "target_modules is empty; name at least one module, or leave it out for all.".to_owned());
     }
-    let known = Projection::ALL.map(Projection::module);
-    for name in names.iter().filter(|name| *name != ALL_LINEAR && !known.contains(&name.as_str())) {
-        faults.add(field, format!("There is no module named {name}; there are {} and {ALL_LINEAR}.", known.join(", ")));
+    for name in names.iter().filter(|name| *name != ALL_LINEAR && Module::named(name).is_none()) {
+        let known = Projection::ALL.map(Projection::module).join(", ");
+        faults.add(field, format!("There is no module named {name}; there are {known} and {ALL_LINEAR}."));
     }
-    let all = names.iter().any(|name| name == ALL_LINEAR) || known.iter().all(|one| names.iter().any(|name| name == one));
-    if all {
+    if names.iter().any(|name| name == ALL_LINEAR) {
         return Vec::new();
     }
-    known.iter().filter(|one| names.iter().any(|name| name == *one)).map(|one| (*one).to_owned()).collect()
+    // Names of joined modules (Phi-3) stand for the projections in them, whatever the base.
+    let named: Vec<Projection> =
+        names.iter().filter_map(|name| Module::named(name)).flat_map(|module| module.projections).copied().collect();
+    if Projection::ALL.iter().all(|projection| named.contains(projection)) {
+        return Vec::new();
+    }
+    Projection::ALL.into_iter().filter(|projection| named.contains(projection)).map(|projection| projection.module().to_owned()).collect()
 }
 
 #[derive(Default)]
@@ -187,6 +192,7 @@ mod tests {
         assert_eq!(projections(&some), [Projection::Q, Projection::V]);
         assert!(modules(&[ALL_LINEAR]).target_modules.is_empty());
         assert_eq!(projections(&modules(&["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])).len(), 7);
+        assert_eq!(modules(&["qkv_proj", "down_proj"]).target_modules, ["q_proj", "k_proj", "v_proj", "down_proj"], "as Phi-3 has them");
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use crate::dataset::TrainingData;
 use crate::hyperparameters::projections;
 use crate::trainable::{TrainableBase, only_soft_prompts, quantisation};
-use domain::{AdapterKind, ApiError, BasePrecision, ErrorCode, Hyperparameters, Objective, Recipe, Schedule};
-use model::{Adapters, BaseConfig, Lora, LoraShape, ModelError, SoftPrompt, WeightedLora};
+use domain::{AdapterKind, ApiError, ErrorCode, Hyperparameters, Objective, Recipe, Schedule};
+use model::{Adapters, BaseConfig, LlamaConfig, Lora, LoraShape, ModelError, Module, SoftPrompt, WeightedLora};
 use std::path::Path;
 use std::sync::Arc;
 use training::{
-    Control, Dataset, Decay, Estimate, LoraConfig, Observer, Outcome, PairLoss, Preference, PromptStart, Quantisation, RunConfig,
-    SoftPromptConfig, TrainError, Trained,
+    Control, Dataset, Decay, Estimate, LoraConfig, Observer, Outcome, PairLoss, Preference, PromptStart, RunConfig, SoftPromptConfig,
+    TrainError, Trained,
 };
 
 /// The weights of an adapter of any kind, in memory.
@@ -72,7 +72,7 @@ impl AdapterWeights {
 ///
 /// # Errors
 /// `InvalidInput` for a T5.
-pub(crate) fn decoder_of(config: &BaseConfig) -> Result<&model::LlamaConfig, ApiError> {
+pub(crate) fn decoder_of(config: &BaseConfig) -> Result<&LlamaConfig, ApiError> {
     config.decoder("a T5 can have soft prompts only").map_err(|_| {
         ApiError::new(ErrorCode::InvalidInput, "A LoRA or DoRA cannot be used with a T5.")
             .hint("Only soft prompts can, or choose another base.")
@@ -156,8 +156,23 @@ pub(crate) fn check_base(recipe: Recipe, hyperparameters: &Hyperparameters, base
             let message = format!("layers is {}; this base has {}.", hyperparameters.layers, base.layers);
             Err(ApiError::field("hyperparameters.layers", message).hint("Leave it out for all of them."))
         }
+        (Recipe::Lora | Recipe::Dora, BaseConfig::Decoder(base)) if !whole_modules(hyperparameters, base) => {
+            let message = "This base holds queries, keys and values as one module, gate and up as another; an adapter changes all of it.";
+            Err(ApiError::field("hyperparameters.target_modules", message)
+                .hint("Choose among qkv_proj, o_proj, gate_up_proj and down_proj, or leave it out for all of them."))
+        }
         _ => Ok(()),
     }
+}
+
+/// Whether the modules that are to change are modules of this base, and not parts of them.
+pub(crate) fn whole_modules(hyperparameters: &Hyperparameters, base: &LlamaConfig) -> bool {
+    let targets = projections(hyperparameters);
+    let whole = |module: &Module| {
+        let changed = module.projections.iter().filter(|projection| targets.contains(projection)).count();
+        changed == 0 || changed == module.projections.len()
+    };
+    Module::of(base).iter().all(whole)
 }
 
 /// Time and memory of a training at `speed` tokens a second.
@@ -170,7 +185,7 @@ pub(crate) fn estimate(
     recompute: bool,
 ) -> Estimate {
     let examples = || data.as_examples();
-    let mut estimate = match (base, recipe, data) {
+    let estimate = match (base, recipe, data) {
         (BaseConfig::T5(base), ..) => {
             training::estimate_t5(&soft_prompt_config(hyperparameters, &examples(), recompute), &examples(), base, speed)
         }
@@ -184,27 +199,10 @@ pub(crate) fn estimate(
             training::estimate_judgements(&lora_config(recipe, hyperparameters, recompute), data, base, speed)
         }
     };
-    estimate.peak_memory_bytes = held(hyperparameters.quantization, base, estimate.peak_memory_bytes);
-    estimate
-}
-
-/// Peak memory with the base held in fewer bits. It is read in f32 first, so that is the least it can be.
-fn held(precision: BasePrecision, base: &BaseConfig, peak: u64) -> u64 {
-    let BaseConfig::Decoder(base) = base else { return peak };
-    // Embedding, head and norms stay f32.
-    let whole = 4 * base.parameters() as u64;
-    let heads = if base.tied { 1 } else { 2 };
-    let projections = whole.saturating_sub(4 * (heads * base.vocab * base.hidden) as u64);
-    // A scale of 16 bits for every 32 numbers.
-    let quantised = match quantisation(precision) {
-        None => return peak,
-        Some(Quantisation::Bf16) => projections / 2,
-        Some(Quantisation::Int8) => projections / 4 + projections / 64,
-        Some(Quantisation::Int4) => projections / 8 + projections / 64,
-    };
-    // The matrix in use is there in f32 too.
-    let panel = 4 * (base.hidden * (2 * base.intermediate).max(base.query_width() + 2 * base.kv_width())) as u64;
-    (peak - projections + quantised + panel).max(whole)
+    match base {
+        BaseConfig::Decoder(base) => estimate.holding(base, quantisation(hyperparameters.quantization), recipe == Recipe::Dora),
+        BaseConfig::T5(_) => estimate,
+    }
 }
 
 /// Tokens a second that this recipe reaches on this machine; takes under a second.

@@ -9,7 +9,7 @@ use crate::train::{memory_is_short, needed_mb_of};
 use crate::trainable::TrainableBase;
 use crate::{App, Home};
 use domain::{
-    ApiError, Hyperparameters, Job, Metric, Objective, Phase, Run, RunRef, Search, SearchChoice, SearchFound, SearchPlan, Settings,
+    ApiError, Hyperparameters, Job, Metric, Objective, Phase, Recipe, Run, RunRef, Search, SearchChoice, SearchFound, SearchPlan, Settings,
     TrainRequest, Trial, TrialRung, TrialState,
 };
 use model::BaseConfig;
@@ -143,11 +143,13 @@ fn begin(bench: &Bench<'_>, search: &mut Search, run: &Run, settings: &Settings,
     let numbers = &run.hyperparameters;
     let estimate = recipe::estimate(run.recipe, numbers, bench.data, &bench.base.config(), bench.speed, false);
     let halving = Halving::plan(numbers.steps, Duration::from_secs_f64(estimate.seconds), budget);
-    let layers = match bench.base.config() {
+    let config = bench.base.config();
+    let layers = match &config {
         BaseConfig::Decoder(config) => config.layers as u32,
         BaseConfig::T5(config) => config.encoder_layers as u32,
     };
-    let drawn = space::draw(&search.plan.axes, run.recipe, numbers, settings, layers, halving.trials);
+    let possible = |recipe: Recipe, numbers: &Hyperparameters| recipe::check_base(recipe, numbers, &config).is_ok();
+    let drawn = space::draw(&search.plan.axes, run.recipe, numbers, settings, layers, &possible, halving.trials);
     let trial = |(number, (recipe, hyperparameters))| Trial {
         number: number as u32,
         recipe,

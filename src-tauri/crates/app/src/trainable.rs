@@ -2,7 +2,7 @@
 
 use crate::App;
 use domain::{ApiError, BaseId, BasePrecision};
-use model::{BaseConfig, DenseT5, DenseWeights};
+use model::{BaseConfig, DenseT5};
 use training::{PromptBase, Quantisation, TrainableLlama, TrainableT5};
 
 /// What training differentiates through.
@@ -46,11 +46,7 @@ impl App {
         if self.base_config(id)?.is_t5() {
             return Ok(TrainableBase::T5(Box::new(TrainableT5::new(DenseT5::load(&path)?))));
         }
-        let weights = DenseWeights::load(&path)?;
-        Ok(TrainableBase::Decoder(Box::new(match quantisation(precision) {
-            Some(quantisation) => TrainableLlama::quantised(weights, quantisation)?,
-            None => TrainableLlama::new(weights)?,
-        })))
+        Ok(TrainableBase::Decoder(Box::new(TrainableLlama::load(&path, quantisation(precision))?)))
     }
 }
 

@@ -10,6 +10,8 @@ mod bad_input;
 mod bad_training;
 #[path = "app/bases.rs"]
 mod bases;
+#[path = "app/families.rs"]
+mod families;
 #[path = "app/folder.rs"]
 mod folder;
 #[path = "app/relevance.rs"]

@@ -108,25 +108,24 @@ impl LlamaConfig {
         self.variant.rotary_dim.unwrap_or(self.head_dim)
     }
 
-    /// The window of a layer, if it has one.
-    pub(crate) fn window(&self, layer: usize) -> Option<usize> {
+    /// Positions that a position of a layer sees, itself counted in, if not all before it.
+    pub fn window(&self, layer: usize) -> Option<usize> {
         self.variant.window.filter(|_| layer >= self.variant.full_layers)
     }
 
-    /// What sets its arithmetic apart from plain Llama's, in words, if anything does.
-    pub fn beyond_plain_llama(&self) -> Option<&'static str> {
-        let Variant { qkv_bias, window, rope, rotary_dim, .. } = &self.variant;
-        if *qkv_bias {
-            Some("biases in its attention")
-        } else if window.is_some_and(|window| window < self.context) {
-            Some("a sliding window")
-        } else if *rope != RopeScaling::None {
-            Some("a scaled rope")
-        } else if rotary_dim.is_some_and(|width| width != self.head_dim) {
-            Some("heads that turn only in part")
-        } else {
-            None
-        }
+    /// What the angles of a text of so many tokens depend on besides the position; 0 for most bases.
+    pub fn rope_stretch(&self, tokens: usize) -> usize {
+        self.variant.rope.stretch(tokens.min(self.context))
+    }
+
+    /// Angle per position of each pair of numbers that turns, and what cosine and sine are multiplied with.
+    pub fn rope_frequencies(&self, stretch: usize) -> (Vec<f64>, f64) {
+        self.variant.rope.frequencies(self.rope_theta, self.rotary_dim(), stretch)
+    }
+
+    /// Queries, keys and values are one module, gate and up another (Phi-3): an adapter of a module has one A for all of it.
+    pub fn joins_projections(&self) -> bool {
+        self.variant.architecture == Architecture::Phi3
     }
 
     /// Numbers in the whole base.

@@ -48,7 +48,7 @@ impl ModelError {
         }
     }
 
-    fn code(&self) -> ErrorCode {
+    pub fn code(&self) -> ErrorCode {
         match self {
             Self::Missing { .. } => ErrorCode::ModelMissing,
             Self::Damaged { .. } => ErrorCode::ModelDamaged,
@@ -63,7 +63,8 @@ impl ModelError {
         }
     }
 
-    fn hint(&self) -> Option<&'static str> {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Missing { .. } | Self::Damaged { .. } => Some("Install the base again, or choose another one."),
             Self::Unsupported { .. } => Some("Choose a base of the Llama family (Llama, Mistral, Qwen2, Phi-3) as safetensors or GGUF."),

@@ -174,7 +174,7 @@ impl LanguageModel {
         let Some((_, all_but_last)) = continuation.split_last() else { return Ok(Vec::new()) };
         generate::check_tokens(self.config(), continuation)?;
         let mut scores = Vec::with_capacity(continuation.len());
-        self.read(adapters, &[prefix, all_but_last].concat(), prefix.len(), &mut |logits| {
+        self.read(adapters, &[prefix, all_but_last].concat(), prefix.len() + continuation.len(), prefix.len(), &mut |logits| {
             let most = largest(self.machine.isa, logits);
             let normaliser = most + sum_exp(self.machine.isa, logits, most, 1.0).ln();
             scores.push(logits[continuation[scores.len()] as usize] - normaliser);
@@ -196,14 +196,22 @@ impl LanguageModel {
     /// As [`LanguageModel::score_with`].
     pub fn logits_with(&self, adapters: &Adapters, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
         let mut all = Vec::new();
-        self.read(adapters, tokens, 1, &mut |logits| all.extend_from_slice(logits))?;
+        self.read(adapters, tokens, tokens.len(), 1, &mut |logits| all.extend_from_slice(logits))?;
         Ok(all)
     }
 
-    /// Reads a text and gives the logits behind its `first`-th token (counted from 1) and each one after it.
-    fn read(&self, adapters: &Adapters, tokens: &[u32], first: usize, take: &mut dyn FnMut(&[f32])) -> Result<(), ModelError> {
+    /// Reads the beginning of a text that is `length` tokens long, and gives the logits behind its `first`-th token (counted from 1)
+    /// and each one after it.
+    fn read(
+        &self,
+        adapters: &Adapters,
+        tokens: &[u32],
+        length: usize,
+        first: usize,
+        take: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), ModelError> {
         adapters.check(self.config())?;
-        let key = PrefixKey::new(adapters, self.config(), tokens.len());
+        let key = PrefixKey::new(adapters, self.config(), length);
         let soft_tokens = key.soft_tokens();
         if first == 0 {
             return Err(ModelError::InvalidRequest { reason: "there is nothing before the first token to score" });

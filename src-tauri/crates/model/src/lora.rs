@@ -2,7 +2,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::files::{read_capped, write_atomic};
-use crate::{LlamaConfig, ModelError};
+use crate::{LlamaConfig, ModelError, Module};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -58,10 +58,6 @@ impl Projection {
         let block = if self <= Self::O { "self_attn" } else { "mlp" };
         format!("model.layers.{layer}.{block}.{}", self.module())
     }
-
-    fn path(self, layer: usize) -> String {
-        format!("base_model.model.{}", self.tensor(layer))
-    }
 }
 
 /// What an adapter looks like, without its weights.
@@ -90,7 +86,7 @@ pub struct Lora {
 /// The change of one projection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraPart {
-    /// `[rank, in]`.
+    /// `[rank, in]`; the same for all projections of a [`Module`].
     pub a: Vec<f32>,
     /// `[out, rank]`.
     pub b: Vec<f32>,
@@ -122,11 +118,28 @@ impl LoraShape {
 
     /// Numbers that are trained, on this base.
     pub fn parameters(&self, config: &LlamaConfig) -> usize {
-        let part = |target: &Projection| {
-            let (outputs, inputs) = target.size(config);
+        let part = |module: &Module| {
+            let (outputs, inputs) = module.size(config);
             self.rank * (outputs + inputs) + if self.dora { outputs } else { 0 }
         };
-        config.layers * self.targets.iter().map(part).sum::<usize>()
+        config.layers * self.modules(config).map(part).sum::<usize>()
+    }
+
+    /// The modules that it changes on this base.
+    pub fn modules(&self, config: &LlamaConfig) -> impl Iterator<Item = &'static Module> + '_ {
+        Module::of(config).iter().filter(|module| module.is_among(&self.targets))
+    }
+
+    /// # Errors
+    /// `InvalidRequest` for what [`Self::check`] refuses, and for targets that are parts of a module of this base.
+    pub fn check_on(&self, config: &LlamaConfig) -> Result<(), ModelError> {
+        self.check()?;
+        match self.modules(config).all(|module| module.projections.iter().all(|projection| self.targets.contains(projection))) {
+            true => Ok(()),
+            false => Err(ModelError::InvalidRequest {
+                reason: "this base joins queries, keys and values in qkv_proj, gate and up in gate_up_proj: all of a module or none",
+            }),
+        }
     }
 }
 
@@ -134,9 +147,9 @@ impl Lora {
     /// Checks that every tensor is there, fits this base and is finite.
     ///
     /// # Errors
-    /// `AdapterShape` with the first tensor that does not fit; `InvalidRequest` for what [`LoraShape::check`] refuses.
+    /// `AdapterShape` with the first tensor that does not fit; `InvalidRequest` for what [`LoraShape::check_on`] refuses.
     pub fn check(&self, config: &LlamaConfig) -> Result<(), ModelError> {
-        self.shape.check()?;
+        self.shape.check_on(config)?;
         let mismatch = |part: String, found, expected| Err(ModelError::AdapterShape { part, found, expected });
         if self.layers.len() != config.layers {
             return mismatch("The adapter's layers".to_owned(), self.layers.len(), config.layers);
@@ -166,6 +179,12 @@ impl Lora {
                     }
                 }
             }
+            let of =
+                |projection: &Projection| self.shape.targets.iter().position(|target| target == projection).map(|place| &layer[place].a);
+            let one_a = |module: &Module| module.projections[1..].iter().all(|projection| of(projection) == of(&module.projections[0]));
+            if !self.shape.modules(config).all(one_a) {
+                return Err(ModelError::InvalidRequest { reason: "projections that are one module have one A" });
+            }
         }
         Ok(())
     }
@@ -187,8 +206,9 @@ impl Lora {
         fs::create_dir_all(dir).map_err(ModelError::io(dir))?;
         let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         for (index, layer) in self.layers.iter().enumerate() {
-            for (target, part) in self.shape.targets.iter().zip(layer) {
-                let ((outputs, inputs), path) = (target.size(config), target.path(index));
+            for module in self.shape.modules(config).filter(|_| !layer.is_empty()) {
+                let ((outputs, inputs), path) = (module.size(config), module.path(index));
+                let part = module.joined(&self.shape.targets, layer);
                 let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
                 tensors.push((format!("{path}.lora_A.weight"), vec![self.shape.rank, inputs], bytes(&part.a)));
                 tensors.push((format!("{path}.lora_B.weight"), vec![outputs, self.shape.rank], bytes(&part.b)));
@@ -211,7 +231,7 @@ impl Lora {
             r: self.shape.rank,
             lora_alpha: self.shape.alpha,
             lora_dropout: 0.0,
-            target_modules: Value::from(self.shape.targets.iter().map(|target| target.module()).collect::<Vec<_>>()),
+            target_modules: Value::from(self.shape.modules(config).map(|module| module.name).collect::<Vec<_>>()),
             use_dora: self.shape.dora,
             use_rslora: self.shape.rank_stabilised,
             bias: "none".to_owned(),
@@ -244,29 +264,30 @@ impl Lora {
             return Err(ModelError::unsupported(&path, format!("it is a {} adapter, not a LoRA", kind.peft_type)));
         }
         let description: PeftConfig = serde_json::from_slice(&bytes).map_err(|error| ModelError::damaged(&path, error.to_string()))?;
-        let shape = description.shape(&path)?;
+        let shape = description.shape(config, &path)?;
         shape.check().map_err(|error| ModelError::damaged(&path, error.to_string()))?;
         let path = dir.join(WEIGHTS);
         let mut file = Checkpoint::open(&path)?;
         let changed = description.layers(config.layers, &dir.join(CONFIG))?;
-        let expected = changed.len() * shape.targets.len() * if shape.dora { 3 } else { 2 };
+        let expected = changed.len() * shape.modules(config).count() * if shape.dora { 3 } else { 2 };
         if file.len() != expected {
             let reason = format!("it holds {} tensors where its settings and this base ask for {expected}", file.len());
             return Err(ModelError::damaged(&path, reason));
         }
-        let mut read = |layer: usize, target: &Projection| {
-            let ((outputs, inputs), path) = (target.size(config), target.path(layer));
-            Ok(LoraPart {
+        let mut read = |layer: usize, module: &Module| {
+            let ((outputs, inputs), path) = (module.size(config), module.path(layer));
+            let whole = LoraPart {
                 a: file.read(&format!("{path}.lora_A.weight"), &[shape.rank, inputs])?,
                 b: file.read(&format!("{path}.lora_B.weight"), &[outputs, shape.rank])?,
                 magnitude: match shape.dora {
                     true => Some(file.read(&format!("{path}.lora_magnitude_vector"), &[outputs])?),
                     false => None,
                 },
-            })
+            };
+            Ok(module.split(&whole, shape.rank, config))
         };
         let layer = |index| match changed.contains(&index) {
-            true => shape.targets.iter().map(|target| read(index, target)).collect::<Result<Vec<_>, ModelError>>(),
+            true => shape.modules(config).map(|module| read(index, module)).collect::<Result<Vec<_>, ModelError>>().map(|all| all.concat()),
             false => Ok(Vec::new()),
         };
         let layers = (0..config.layers).map(layer).collect::<Result<_, _>>()?;
@@ -359,7 +380,7 @@ impl PeftConfig {
         }
     }
 
-    fn shape(&self, path: &Path) -> Result<LoraShape, ModelError> {
+    fn shape(&self, config: &LlamaConfig, path: &Path) -> Result<LoraShape, ModelError> {
         let refuse = |reason: String| Err(ModelError::unsupported(path, reason));
         if let Some(setting) = self.unusual.first() {
             return refuse(format!("it sets {setting}"));
@@ -370,9 +391,9 @@ impl PeftConfig {
         let mut targets = match &self.target_modules {
             Value::String(all) if all == "all-linear" => Projection::ALL.to_vec(),
             Value::Array(names) => {
-                let known = |name| Projection::ALL.into_iter().find(|target| Value::as_str(name) == Some(target.module())).ok_or(name);
+                let known = |name| Module::of(config).iter().find(|module| Value::as_str(name) == Some(module.name)).ok_or(name);
                 match names.iter().map(known).collect::<Result<Vec<_>, _>>() {
-                    Ok(targets) => targets,
+                    Ok(modules) => modules.into_iter().flat_map(|module| module.projections).copied().collect(),
                     Err(name) => return refuse(format!("its target module {name} is not known")),
                 }
             }

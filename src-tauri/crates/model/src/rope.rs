@@ -139,7 +139,7 @@ impl RopeTables {
         }
         for (stretch, position) in wanted {
             let index = self.tables.iter().position(|table| table.stretch == stretch).unwrap_or_else(|| {
-                let (frequencies, attention) = config.variant.rope.frequencies(config.rope_theta, config.rotary_dim(), stretch);
+                let (frequencies, attention) = config.rope_frequencies(stretch);
                 self.tables.push(RopeTable { stretch, frequencies, attention, cos: Vec::new(), sin: Vec::new() });
                 self.tables.len() - 1
             });

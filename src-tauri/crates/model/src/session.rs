@@ -67,7 +67,7 @@ impl PrefixKey {
         let soft_prompt = adapters.soft_prompt.clone().filter(|_| adapters.strength > 0.0);
         let strength = if soft_prompt.is_some() { adapters.strength } else { 1.0 };
         let soft_tokens = soft_prompt.as_ref().map_or(0, |soft| soft.tokens);
-        let stretch = config.variant.rope.stretch(soft_tokens.saturating_add(tokens).min(config.context));
+        let stretch = config.rope_stretch(soft_tokens.saturating_add(tokens));
         Self { soft_prompt, strength, lora: adapters.lora.clone().filter(|lora| lora.strength > 0.0), stretch }
     }
 

@@ -181,7 +181,8 @@ impl WeightSource {
     /// # Errors
     /// `Damaged` when it is absent, has another shape or holds a number that is not finite; `Unsupported` for another dtype.
     pub fn read(&mut self, part: Part) -> Result<Vec<f32>, ModelError> {
-        let mut all = Vec::new();
+        let (rows, cols) = self.size(part);
+        let mut all = Vec::with_capacity(rows * cols);
         self.pieces(part, &mut |_, values| all.extend_from_slice(values))?;
         Ok(all)
     }

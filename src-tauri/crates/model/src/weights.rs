@@ -49,13 +49,46 @@ impl DenseWeights {
     /// # Errors
     /// `Missing`, `Damaged`, `Unsupported` or `Io`, each with the file it is about.
     pub fn load(path: &Path) -> Result<Self, ModelError> {
+        let mut reader = DenseReader::open(path)?;
+        let layers = (0..reader.config().layers).map(|index| reader.layer(index)).collect::<Result<_, _>>()?;
+        Ok(Self { layers, ..reader.without_layers()? })
+    }
+}
+
+/// A base that is read layer by layer, so that whoever holds it otherwise never has all of it in f32.
+pub struct DenseReader(WeightSource);
+
+impl DenseReader {
+    /// Opens a base as [`DenseWeights::load`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
         if let BaseFiles::Folder(folder) = BaseFiles::find(path)? {
             files::verify_manifest(&folder)?;
         }
-        let mut source = WeightSource::open(path)?;
-        let layers = (0..source.config.layers).map(|index| DenseLayer::read(&mut source, index)).collect::<Result<_, _>>()?;
+        Ok(Self(WeightSource::open(path)?))
+    }
+
+    pub fn config(&self) -> &LlamaConfig {
+        &self.0.config
+    }
+
+    /// # Errors
+    /// As [`DenseWeights::load`].
+    pub fn layer(&mut self, index: usize) -> Result<DenseLayer, ModelError> {
+        DenseLayer::read(&mut self.0, index)
+    }
+
+    /// Everything else; `layers` is empty.
+    ///
+    /// # Errors
+    /// As [`DenseWeights::load`].
+    pub fn without_layers(&mut self) -> Result<DenseWeights, ModelError> {
+        let source = &mut self.0;
         let head = if source.config.tied { None } else { Some(source.read(Part::Head)?) };
-        Ok(Self { embedding: source.read(Part::Embedding)?, layers, norm: source.read(Part::Norm)?, head, config: source.config })
+        let (embedding, norm) = (source.read(Part::Embedding)?, source.read(Part::Norm)?);
+        Ok(DenseWeights { embedding, layers: Vec::new(), norm, head, config: source.config.clone() })
     }
 }
 

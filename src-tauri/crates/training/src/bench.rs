@@ -127,7 +127,7 @@ pub fn random_base(config: LlamaConfig, quantisation: Option<Quantisation>) -> R
             q: matrix(queries * hidden),
             k: matrix(kv * hidden),
             v: matrix(kv * hidden),
-            qkv_bias: Vec::new(),
+            qkv_bias: if config.variant.qkv_bias { matrix(queries + 2 * kv) } else { Vec::new() },
             o: matrix(hidden * queries),
             mlp_norm: vec![1.0; hidden],
             gate: matrix(intermediate * hidden),

@@ -2,6 +2,7 @@
 
 use crate::Split;
 use domain::{ApiError, ErrorCode};
+use model::ModelError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,9 +17,9 @@ pub enum TrainError {
     Example { split: Split, index: usize, problem: String },
     #[error("the base cannot be trained: {tensor} holds {found} numbers, expected {expected}")]
     Base { tensor: String, found: usize, expected: usize },
-    /// Training it as plain Llama would teach another base than the one that writes.
-    #[error("the base cannot be trained yet: it has {part}")]
-    Unsupported { part: &'static str },
+    /// The files of the base.
+    #[error(transparent)]
+    Weights(#[from] ModelError),
     #[error("{tensor} received no gradient in the first step: the base does not let any through")]
     NoGradient { tensor: String },
     /// The loss, a gradient or a weight became infinite or not a number.
@@ -56,7 +57,8 @@ impl TrainError {
 
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Config { .. } | Self::Example { .. } | Self::Unsupported { .. } => ErrorCode::InvalidInput,
+            Self::Config { .. } | Self::Example { .. } => ErrorCode::InvalidInput,
+            Self::Weights(error) => error.code(),
             Self::NoExamples => ErrorCode::NotReady,
             Self::Base { .. } | Self::NoGradient { .. } => ErrorCode::ModelDamaged,
             Self::NotFinite { .. } | Self::Encoding { .. } | Self::Threads(_) => ErrorCode::Internal,
@@ -77,7 +79,7 @@ impl TrainError {
             Self::DiskFull { .. } => "Free some space, then resume: the last checkpoint is intact.",
             Self::File { .. } => "Check that the data folder can be written to, then resume: the last checkpoint is intact.",
             Self::Base { .. } | Self::NoGradient { .. } => "Download the base again or choose another one.",
-            Self::Unsupported { .. } => "Choose another base for training, such as the built-in one; this one can still write.",
+            Self::Weights(error) => return error.hint(),
             Self::Config { .. } | Self::Example { .. } | Self::Encoding { .. } | Self::Threads(_) => return None,
         })
     }
@@ -85,6 +87,10 @@ impl TrainError {
 
 impl From<&TrainError> for ApiError {
     fn from(error: &TrainError) -> Self {
+        if let TrainError::Weights(error) = error {
+            let api = Self::new(error.code(), error.to_string());
+            return error.hint().map_or(api.clone(), |hint| api.hint(hint));
+        }
         let mut words = error.to_string();
         if let Some(first) = words.get(..1).map(str::to_uppercase) {
             words.replace_range(..1, &first);

@@ -3,10 +3,10 @@
 use crate::batch::{BatchOrder, rows_of};
 use crate::priority::background_pool;
 use crate::{
-    Control, Dataset, Example, Judgement, Judgements, LoraConfig, LoraLayout, PackedBatch, RunConfig, SingleLoss, SoftPromptConfig, Stop,
-    TrainError, TrainableLlama, Workspace,
+    Control, Dataset, Example, Judgement, Judgements, LoraConfig, LoraLayout, PackedBatch, Quantisation, RunConfig, SingleLoss,
+    SoftPromptConfig, Stop, TrainError, TrainableLlama, Workspace,
 };
-use kernels::train::{LOSS_ROWS, LOSS_TOKENS};
+use kernels::train::{LOSS_ROWS, LOSS_TOKENS, QuantisedMatrix};
 use model::{LlamaConfig, LoraShape, Projection};
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,33 @@ pub struct Estimate {
     pub seconds: f64,
     /// Whether training may end sooner, because held-out loss stops falling.
     pub at_most: bool,
-    /// Of the whole training, the f32 base included.
+    /// Of the whole training, the base included: in f32, unless [`Estimate::holding`] says otherwise.
     pub peak_memory_bytes: u64,
+}
+
+impl Estimate {
+    /// The same training on a base that is held in fewer bits, `dora` when a DoRA is trained.
+    pub fn holding(self, base: &LlamaConfig, quantisation: Option<Quantisation>, dora: bool) -> Self {
+        let Some(quantisation) = quantisation else { return self };
+        let matrices = matrices(base);
+        let dense = |(rows, columns): (usize, usize)| 4 * rows * columns;
+        let saved = |(rows, columns)| dense((rows, columns)) - QuantisedMatrix::bytes_of(rows, columns, quantisation);
+        let saved = base.layers * matrices.map(saved).into_iter().sum::<usize>();
+        // Products take the weights as they are held; only the lengths of DoRA's rows are taken from a matrix in f32.
+        let panel = if dora { matrices.map(dense).into_iter().max().unwrap_or(0) } else { 0 };
+        let training = self.peak_memory_bytes as usize - saved + panel;
+        // Read layer by layer: one layer is there in f32, the widest of its matrices twice, being put together from parts.
+        let one = matrices.map(dense).into_iter().sum::<usize>() + dense(matrices[2]);
+        let reading = 4 * base.parameters() - saved + one + FIXED_BYTES;
+        Self { peak_memory_bytes: training.max(reading) as u64, ..self }
+    }
+}
+
+/// Rows and columns of a layer's matrices, in the order of their use.
+fn matrices(base: &LlamaConfig) -> [(usize, usize); 4] {
+    let LlamaConfig { hidden, intermediate, .. } = *base;
+    let queries = base.query_width();
+    [(queries + 2 * base.kv_width(), hidden), (hidden, queries), (2 * intermediate, hidden), (hidden, intermediate)]
 }
 
 /// A pass without gradient takes about this share of one with (2 of 4 products with frozen weights).

@@ -1,4 +1,5 @@
-//! A frozen Llama stack that can be differentiated by its input embeddings and by low-rank adapters beside its projections.
+//! A frozen stack of the Llama family that can be differentiated by its input embeddings and by low-rank adapters beside its
+//! projections: Llama, Mistral, Qwen2 and Phi-3, whose differences are data in `LlamaConfig::variant`.
 
 use crate::batch::Input;
 use crate::data::hex;
@@ -9,9 +10,10 @@ use crate::tuned::Slopes;
 use crate::workspace::Buffer;
 use crate::{Control, PackedBatch, Stop, TrainError, Workspace};
 use kernels::train::{Attention, Precision, Quantisation, RopeTable, linear_cross_entropy, rms_norm, rms_norm_backward};
-use model::{DenseLayer, DenseWeights, LlamaConfig};
+use model::{DenseLayer, DenseReader, DenseWeights, LlamaConfig};
 use sha2::{Digest, Sha256};
-use std::sync::OnceLock;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 /// A Llama base laid out for training: projections that read the same input are one matrix.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(crate) struct Layer {
     pub attention_norm: Vec<f32>,
     /// `[query_width + 2 · kv_width, hidden]`.
     pub qkv: Frozen,
+    /// `[query_width + 2 · kv_width]`, or none.
+    pub qkv_bias: Vec<f32>,
     /// `[hidden, query_width]`.
     pub output: Frozen,
     pub mlp_norm: Vec<f32>,
@@ -51,10 +55,9 @@ pub(crate) struct Adapted<'a> {
 
 impl TrainableLlama {
     /// # Errors
-    /// `Base` if a tensor does not have the size that the config says, `Unsupported` for what [`LlamaConfig::beyond_plain_llama`]
-    /// names.
+    /// `Base` if a tensor does not have the size that the config says.
     pub fn new(weights: DenseWeights) -> Result<Self, TrainError> {
-        Self::build(weights, None)
+        Self::held(weights, None)
     }
 
     /// A base whose projections are held in bf16, int8 or int4 (QLoRA, arXiv 2305.14314); embedding, head and norms stay f32.
@@ -62,21 +65,41 @@ impl TrainableLlama {
     /// # Errors
     /// As [`Self::new`].
     pub fn quantised(weights: DenseWeights, quantisation: Quantisation) -> Result<Self, TrainError> {
-        Self::build(weights, Some(quantisation))
+        Self::held(weights, Some(quantisation))
     }
 
-    fn build(weights: DenseWeights, quantisation: Option<Quantisation>) -> Result<Self, TrainError> {
-        let DenseWeights { config, embedding, layers, norm, head } = weights;
-        if let Some(part) = config.beyond_plain_llama() {
-            return Err(TrainError::Unsupported { part });
-        }
+    /// Reads a base from a folder or a GGUF file, layer by layer: only one layer is ever there in f32 if it is to be held otherwise.
+    ///
+    /// Packs are turned back into f32 first, whatever their format, and then held as any base. For those that llama.cpp made,
+    /// Q8_0 in int8 and Q4_0 in int4 are the very numbers of the file.
+    ///
+    /// # Errors
+    /// `Weights` for what [`DenseWeights::load`] refuses.
+    pub fn load(path: &Path, quantisation: Option<Quantisation>) -> Result<Self, TrainError> {
+        let mut reader = DenseReader::open(path)?;
+        let rest = reader.without_layers()?;
+        let layers = (0..rest.config.layers).map(|index| Ok(reader.layer(index)?));
+        Self::build(rest, layers, quantisation)
+    }
+
+    fn held(mut weights: DenseWeights, quantisation: Option<Quantisation>) -> Result<Self, TrainError> {
+        let layers = std::mem::take(&mut weights.layers);
+        Self::build(weights, layers.into_iter().map(Ok), quantisation)
+    }
+
+    fn build(
+        rest: DenseWeights,
+        layers: impl Iterator<Item = Result<DenseLayer, TrainError>>,
+        quantisation: Option<Quantisation>,
+    ) -> Result<Self, TrainError> {
+        let DenseWeights { config, embedding, norm, head, .. } = rest;
         expect_len("embedding", &embedding, config.vocab * config.hidden)?;
         expect_len("norm", &norm, config.hidden)?;
         if let Some(head) = &head {
             expect_len("head", head, config.vocab * config.hidden)?;
         }
-        let layer = |(index, layer)| Layer::new(index, layer, &config, quantisation);
-        let layers = layers.into_iter().enumerate().map(layer).collect::<Result<_, _>>()?;
+        let layer = |(index, layer): (usize, Result<DenseLayer, TrainError>)| Layer::new(index, layer?, &config, quantisation);
+        let layers = layers.enumerate().map(layer).collect::<Result<_, _>>()?;
         let (identity, row_squares) = (OnceLock::new(), OnceLock::new());
         let head_precision = if quantisation.is_some() { Precision::Bf16 } else { Precision::F32 };
         Ok(Self { config, embedding, layers, norm, head, quantisation, head_precision, identity, row_squares })
@@ -111,6 +134,7 @@ impl TrainableLlama {
             for layer in &self.layers {
                 hash_numbers(&layer.attention_norm, &mut hash);
                 hash_numbers(&layer.mlp_norm, &mut hash);
+                hash_numbers(&layer.qkv_bias, &mut hash);
                 [&layer.qkv, &layer.output, &layer.gate_up, &layer.down].into_iter().for_each(|frozen| frozen.hash_into(&mut hash));
             }
             [Some(&self.embedding), Some(&self.norm), self.head.as_ref()].into_iter().flatten().for_each(|t| hash_numbers(t, &mut hash));
@@ -164,15 +188,14 @@ impl TrainableLlama {
         workspace: &mut Workspace,
         control: &Control,
     ) -> Result<Buffer, Stop> {
-        let rope = self.rope(batch, workspace);
+        let ropes = self.ropes(batch, workspace);
         let mut x = self.embed(prompt, batch, workspace);
         for index in 0..self.layers.len() {
             control.breathe()?;
-            let (output, inner) = self.layer_forward(index, &x, low_rank, batch, &rope, workspace);
+            let (output, inner) = self.layer_forward(index, &x, low_rank, batch, &ropes, workspace);
             inner.give_to(workspace);
             workspace.give(std::mem::replace(&mut x, output));
         }
-        workspace.give_rope(rope);
         let mut hidden = workspace.take(batch.rows(), self.config.hidden);
         rms_norm(&x, &self.norm, self.config.rms_eps, &mut hidden);
         workspace.give(x);
@@ -224,12 +247,12 @@ impl TrainableLlama {
         prompt_gradient: &mut [f32],
     ) -> Result<(), Stop> {
         let low_rank = adapted.as_ref().map(|adapted| adapted.low_rank);
-        let rope = self.rope(batch, workspace);
+        let ropes = self.ropes(batch, workspace);
         let mut x = self.embed(prompt, batch, workspace);
         let mut kept = Vec::with_capacity(self.layers.len());
         for index in 0..self.layers.len() {
             control.breathe()?;
-            let (output, inner) = self.layer_forward(index, &x, low_rank, batch, &rope, workspace);
+            let (output, inner) = self.layer_forward(index, &x, low_rank, batch, &ropes, workspace);
             let input = std::mem::replace(&mut x, output);
             kept.push(if recompute {
                 inner.give_to(workspace);
@@ -241,9 +264,8 @@ impl TrainableLlama {
         let mut dx = self.head_backward(x, batch, slopes, workspace);
         for (index, kept) in kept.into_iter().enumerate().rev() {
             control.breathe()?;
-            self.layer_backward(index, kept, adapted.as_mut(), batch, &rope, workspace, &mut dx);
+            self.layer_backward(index, kept, adapted.as_mut(), batch, &ropes, workspace, &mut dx);
         }
-        workspace.give_rope(rope);
         let hidden = self.config.hidden;
         for (input, dx) in batch.inputs.iter().zip(dx.chunks_exact(hidden)) {
             if let Input::Virtual(index) = input {
@@ -315,17 +337,18 @@ impl TrainableLlama {
         &self.layers[index]
     }
 
-    pub(crate) fn attention<'a>(&self, rope: &'a RopeTable) -> Attention<'a> {
-        Attention { heads: self.config.heads, kv_heads: self.config.kv_heads, head_dim: self.config.head_dim, rope }
+    pub(crate) fn attention<'a>(&self, layer: usize, ropes: &'a [Arc<RopeTable>]) -> Attention<'a> {
+        let LlamaConfig { heads, kv_heads, head_dim, .. } = self.config;
+        Attention { heads, kv_heads, head_dim, window: self.config.window(layer), ropes }
     }
 
     fn head(&self) -> &[f32] {
         self.head.as_deref().unwrap_or(&self.embedding)
     }
 
-    fn rope(&self, batch: &PackedBatch, workspace: &mut Workspace) -> RopeTable {
-        let longest = batch.packing.sequences().map(|(_, length)| length).max().unwrap_or(1);
-        workspace.take_rope(self.config.rope_theta, self.config.head_dim, longest)
+    /// The angles of each sequence: those of a text of its length, whose last token takes no row because nothing follows it.
+    fn ropes(&self, batch: &PackedBatch, workspace: &mut Workspace) -> Vec<Arc<RopeTable>> {
+        batch.packing.sequences().map(|(_, rows)| workspace.rope(&self.config, rows + 1)).collect()
     }
 }
 
@@ -333,11 +356,13 @@ impl Layer {
     fn new(index: usize, layer: DenseLayer, config: &LlamaConfig, quantisation: Option<Quantisation>) -> Result<Self, TrainError> {
         let LlamaConfig { hidden, intermediate, .. } = *config;
         let (queries, kv) = (config.query_width(), config.kv_width());
+        let biases = if config.variant.qkv_bias { queries + 2 * kv } else { 0 };
         for (name, tensor, expected) in [
             ("attention_norm", &layer.attention_norm, hidden),
             ("q", &layer.q, queries * hidden),
             ("k", &layer.k, kv * hidden),
             ("v", &layer.v, kv * hidden),
+            ("qkv_bias", &layer.qkv_bias, biases),
             ("o", &layer.o, hidden * queries),
             ("mlp_norm", &layer.mlp_norm, hidden),
             ("gate", &layer.gate, intermediate * hidden),
@@ -349,6 +374,7 @@ impl Layer {
         Ok(Self {
             attention_norm: layer.attention_norm,
             qkv: Frozen::new([layer.q, layer.k, layer.v].concat(), hidden, quantisation),
+            qkv_bias: layer.qkv_bias,
             output: Frozen::new(layer.o, queries, quantisation),
             mlp_norm: layer.mlp_norm,
             gate_up: Frozen::new([layer.gate, layer.up].concat(), hidden, quantisation),

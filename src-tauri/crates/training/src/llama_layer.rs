@@ -4,8 +4,9 @@ use crate::llama::Adapted;
 use crate::low_rank::{LowRank, Site};
 use crate::workspace::Buffer;
 use crate::{PackedBatch, TrainableLlama, Workspace};
-use kernels::train::{RopeTable, Store, gated_silu, gated_silu_backward, rms_norm, rms_norm_backward};
+use kernels::train::{RopeTable, Store, add_bias, gated_silu, gated_silu_backward, rms_norm, rms_norm_backward, subtract_bias};
 use model::LlamaConfig;
+use std::sync::Arc;
 
 /// What a layer's backward pass needs. With frozen weights neither the attention's output nor the activation is among it.
 pub(crate) struct Kept {
@@ -43,13 +44,13 @@ impl TrainableLlama {
         input: &Buffer,
         low_rank: Option<LowRank>,
         batch: &PackedBatch,
-        rope: &RopeTable,
+        ropes: &[Arc<RopeTable>],
         workspace: &mut Workspace,
     ) -> (Buffer, Inner) {
         let layer = self.layer(index);
         let LlamaConfig { hidden, intermediate, rms_eps, .. } = *self.config();
         let (rows, queries) = (batch.rows(), self.config().query_width());
-        let attention = self.attention(rope);
+        let attention = self.attention(index, ropes);
         let fused = attention.fused_width();
 
         let mut normed = workspace.take(rows, hidden);
@@ -57,6 +58,10 @@ impl TrainableLlama {
         let mut qkv = workspace.take(rows, fused);
         layer.qkv.forward(&mut qkv, &normed, Store::Replace);
         let low_qkv = low_rank.and_then(|low_rank| low_rank.forward(index, Site::Qkv, &normed, &mut qkv, workspace));
+        // After the adapter: DoRA scales what the weights make, not the bias.
+        if !layer.qkv_bias.is_empty() {
+            add_bias(&mut qkv, &layer.qkv_bias);
+        }
         let mut attended = workspace.take(rows, queries);
         attention.forward(&qkv, &batch.packing, &mut workspace.attention, &mut attended);
         let (middle, low_output, attention_output) = self.add_projection(index, Site::Output, input, &attended, low_rank, workspace);
@@ -117,20 +122,20 @@ impl TrainableLlama {
         kept: Kept,
         mut adapted: Option<&mut Adapted>,
         batch: &PackedBatch,
-        rope: &RopeTable,
+        ropes: &[Arc<RopeTable>],
         workspace: &mut Workspace,
         dx: &mut [f32],
     ) {
         let layer = self.layer(index);
         let LlamaConfig { hidden, intermediate, rms_eps, .. } = *self.config();
         let (rows, queries) = (batch.rows(), self.config().query_width());
-        let attention = self.attention(rope);
+        let attention = self.attention(index, ropes);
         let fused = attention.fused_width();
-        let Inner { qkv, middle, mut gate_up, low_rank } = match kept.inner {
+        let Inner { mut qkv, middle, mut gate_up, low_rank } = match kept.inner {
             Some(inner) => inner,
             None => {
                 let low_rank = adapted.as_ref().map(|adapted| adapted.low_rank);
-                let (output, inner) = self.layer_forward(index, &kept.input, low_rank, batch, rope, workspace);
+                let (output, inner) = self.layer_forward(index, &kept.input, low_rank, batch, ropes, workspace);
                 workspace.give(output);
                 inner
             }
@@ -182,6 +187,9 @@ impl TrainableLlama {
         let mut dqkv = workspace.take(rows, fused);
         attention.backward(&qkv, &batch.packing, &dattended, &mut workspace.attention, &mut dqkv);
         workspace.give(dattended);
+        if !layer.qkv_bias.is_empty() && adapted.as_ref().is_some_and(|adapted| adapted.low_rank.scales(index, Site::Qkv)) {
+            subtract_bias(&mut qkv, &layer.qkv_bias);
+        }
         // Below the first layer there is nothing to train but a soft prompt.
         let ends_here = index == 0 && batch.virtual_tokens == 0;
         let norm = (&kept.input, &layer.attention_norm[..]);

@@ -135,7 +135,7 @@ fn check_gradient(layout: &LoraLayout, weights: &[f32], gradient: &[f32]) -> Res
     let zero = |values: &[f32]| values.iter().all(|value| *value == 0.0);
     let tensors = layout.tensors();
     for (index, (name, place)) in tensors.iter().enumerate() {
-        // B stands right behind its A.
+        // B stands right behind its A; where several share one, they leave zero together.
         let excused = name.ends_with("lora_A") && zero(&weights[tensors[index + 1].1.clone()]);
         if zero(&gradient[place.clone()]) && !excused {
             return Err(TrainError::NoGradient { tensor: name.clone() });

@@ -53,9 +53,11 @@ struct Group {
     inputs: usize,
     /// Columns of the output, those without adapter included.
     width: usize,
-    /// `[parts · rank, inputs]`.
+    /// `[parts · rank, inputs]`, or `[rank, inputs]` where the parts are one module.
     a: Range<usize>,
     parts: Vec<Part>,
+    /// The parts have one A (see [`LlamaConfig::joins_projections`]).
+    joined: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -96,7 +98,7 @@ impl LoraLayout {
         if first >= config.layers {
             return Err(TrainError::Config { field: "layers", value: "none".to_owned(), allowed: "at least one" });
         }
-        shape.check().map_err(|error| TrainError::Config {
+        shape.check_on(config).map_err(|error| TrainError::Config {
             field: "shape",
             value: format!("rank {}, alpha {}, {} targets", shape.rank, shape.alpha, shape.targets.len()),
             allowed: match error {
@@ -128,7 +130,10 @@ impl LoraLayout {
         for (layer, group) in self.groups.iter().enumerate().flat_map(|(layer, groups)| groups.iter().map(move |group| (layer, group))) {
             for (index, part) in group.parts.iter().enumerate() {
                 let name = |tensor: &str| format!("layers.{layer}.{}.{tensor}", part.target.module());
-                all.push((name("lora_A"), self.a_of(group, index)));
+                // One for all parts of a module.
+                if index == 0 || !group.joined {
+                    all.push((name("lora_A"), self.a_of(group, index)));
+                }
                 all.push((name("lora_B"), part.b.clone()));
                 if self.shape.dora {
                     all.push((name("lora_magnitude_vector"), part.magnitude.clone()));
@@ -220,13 +225,15 @@ impl LoraLayout {
 
     fn group(&mut self, all: &[Projection], config: &LlamaConfig, adapted: bool) -> Group {
         let size = |projection: &Projection| projection.size(config);
-        let mut group = Group { inputs: size(&all[0]).1, width: all.iter().map(|p| size(p).0).sum(), ..Group::default() };
+        let joined = config.joins_projections();
+        let mut group = Group { inputs: size(&all[0]).1, width: all.iter().map(|p| size(p).0).sum(), joined, ..Group::default() };
         let mut take = |count: usize| {
             self.len += count;
             self.len - count..self.len
         };
         let targeted = |projection: &&Projection| adapted && self.shape.targets.contains(projection);
-        group.a = take(all.iter().filter(targeted).count() * self.shape.rank * group.inputs);
+        let parts = all.iter().filter(targeted).count();
+        group.a = take(if joined { parts.min(1) } else { parts } * self.shape.rank * group.inputs);
         let mut offset = 0;
         for projection in all {
             let outputs = size(projection).0;
@@ -244,8 +251,20 @@ impl LoraLayout {
 
     fn a_of(&self, group: &Group, index: usize) -> Range<usize> {
         let size = self.shape.rank * group.inputs;
-        let start = group.a.start + index * size;
+        let start = group.a.start + if group.joined { 0 } else { index * size };
         start..start + size
+    }
+}
+
+impl Group {
+    /// Columns of `A x`.
+    fn low(&self, rank: usize) -> usize {
+        rank * if self.joined { self.parts.len().min(1) } else { self.parts.len() }
+    }
+
+    /// The first of these that belongs to a part.
+    fn column(&self, index: usize, rank: usize) -> usize {
+        if self.joined { 0 } else { index * rank }
     }
 }
 
@@ -266,7 +285,7 @@ impl LowRank<'_> {
         if group.parts.is_empty() {
             return None;
         }
-        let (rows, low) = (x.len() / group.inputs, group.parts.len() * rank);
+        let (rows, low) = (x.len() / group.inputs, group.low(rank));
         let mut u = workspace.take(rows, low);
         let dropped = self.dropped(layer, site, x, workspace);
         let a = Matrix::new(&self.weights[group.a.clone()], low, group.inputs);
@@ -277,7 +296,7 @@ impl LowRank<'_> {
         for (index, part) in group.parts.iter().enumerate() {
             product_nt(
                 MatrixMut::strided(&mut y[part.offset..], rows, part.outputs, group.width),
-                Matrix::strided(&u[index * rank..], rows, rank, low),
+                Matrix::strided(&u[group.column(index, rank)..], rows, rank, low),
                 Matrix::new(&self.weights[part.b.clone()], part.outputs, rank),
                 Store::Add,
             );
@@ -327,14 +346,16 @@ impl LowRank<'_> {
         workspace: &mut Workspace,
     ) {
         let (group, rank) = (self.group(layer, site), self.layout.shape.rank);
-        let (rows, low) = (x.len() / group.inputs, group.parts.len() * rank);
+        let (rows, low) = (x.len() / group.inputs, group.low(rank));
         let mut du = workspace.take(rows, low);
         for (index, part) in group.parts.iter().enumerate() {
             let dy = Matrix::strided(&dy[part.offset..], rows, part.outputs, group.width);
             let b = Matrix::new(&self.weights[part.b.clone()], part.outputs, rank);
-            product_nn(MatrixMut::strided(&mut du[index * rank..], rows, rank, low), dy, b, Store::Replace);
+            let column = group.column(index, rank);
+            let store = if group.joined && index > 0 { Store::Add } else { Store::Replace };
+            product_nn(MatrixMut::strided(&mut du[column..], rows, rank, low), dy, b, store);
             let db = MatrixMut::new(&mut gradient[part.b.clone()], part.outputs, rank);
-            product_tn(db, dy, Matrix::strided(&u[index * rank..], rows, rank, low), Store::Add);
+            product_tn(db, dy, Matrix::strided(&u[column..], rows, rank, low), Store::Add);
         }
         self.scale(&mut du);
         let dropped = self.dropped(layer, site, x, workspace);

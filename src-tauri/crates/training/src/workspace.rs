@@ -1,17 +1,23 @@
 //! Buffers kept from one pass to the next: allocating them anew costs 7–13% of a step in page faults.
 
 use kernels::train::{AttentionScratch, LossScratch, RopeTable};
+use model::LlamaConfig;
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
-/// Everything a pass through the base needs besides weights and batch.
+/// Tables of angles that are kept: with a dynamic rope every length has its own.
+const ROPES: usize = 32;
+
+/// Everything a pass through the base needs besides weights and batch. It serves one base.
 #[derive(Debug, Default)]
 pub struct Workspace {
     pub(crate) attention: AttentionScratch,
     pub(crate) loss: LossScratch,
     /// By target.
     pub(crate) losses: Vec<f64>,
-    rope: Option<RopeTable>,
+    /// By what their angles depend on ([`LlamaConfig::rope_stretch`]).
+    ropes: HashMap<usize, Arc<RopeTable>>,
     /// By columns: rows differ from batch to batch, so each kind of buffer grows to the largest batch and no further.
     free: HashMap<usize, Vec<Buffer>>,
 }
@@ -47,16 +53,19 @@ impl Workspace {
         self.free.entry(buffer.columns).or_default().push(buffer);
     }
 
-    /// Takes the rope table out (so that the rest stays usable), grown to `positions`.
-    pub(crate) fn take_rope(&mut self, theta: f32, head_dim: usize, positions: usize) -> RopeTable {
-        match self.rope.take() {
-            Some(rope) if rope.positions() >= positions => rope,
-            _ => RopeTable::new(theta, head_dim, positions.next_power_of_two()),
+    /// The angles of a text of so many tokens, a soft prompt counted in.
+    pub(crate) fn rope(&mut self, base: &LlamaConfig, tokens: usize) -> Arc<RopeTable> {
+        let stretch = base.rope_stretch(tokens);
+        if let Some(rope) = self.ropes.get(&stretch).filter(|rope| rope.positions() >= tokens) {
+            return rope.clone();
         }
-    }
-
-    pub(crate) fn give_rope(&mut self, rope: RopeTable) {
-        self.rope = Some(rope);
+        if self.ropes.len() >= ROPES {
+            self.ropes.retain(|_, rope| Arc::strong_count(rope) > 1);
+        }
+        let (frequencies, attention) = base.rope_frequencies(stretch);
+        let rope = Arc::new(RopeTable::new(&frequencies, attention, base.head_dim, tokens.next_power_of_two()));
+        self.ropes.insert(stretch, rope.clone());
+        rope
     }
 }
 

@@ -11,6 +11,8 @@ mod control;
 mod dropout;
 #[path = "training/estimate.rs"]
 mod estimate;
+#[path = "training/families.rs"]
+mod families;
 #[path = "training/fixture.rs"]
 mod fixture;
 #[path = "training/gradient.rs"]

@@ -48,13 +48,14 @@ fn recipes(objective: Objective) -> &'static [Recipe] {
     if objective == Objective::Sft { &[Recipe::SoftPrompt, Recipe::Lora, Recipe::Dora] } else { &[Recipe::Lora, Recipe::Dora] }
 }
 
-/// `count` configurations at most, the default first, each another one.
+/// `count` configurations at most, the default first, each another one that is `possible` on the base.
 pub(crate) fn draw(
     axes: &[SearchAxis],
     recipe: Recipe,
     default: &Hyperparameters,
     settings: &Settings,
     base_layers: u32,
+    possible: &dyn Fn(Recipe, &Hyperparameters) -> bool,
     count: usize,
 ) -> Vec<(Recipe, Hyperparameters)> {
     let choices: Vec<usize> = axes
@@ -73,7 +74,7 @@ pub(crate) fn draw(
     // Twice as many as needed: some are alike once what a method does not use is left out.
     for configuration in training::draw_configurations(&choices, 2 * count, u64::from(default.seed)) {
         let one = configured(axes, &configuration, recipe, default, settings, base_layers);
-        if drawn.len() < count && !drawn.contains(&one) {
+        if drawn.len() < count && possible(one.0, &one.1) && !drawn.contains(&one) {
             drawn.push(one);
         }
     }
@@ -154,10 +155,10 @@ mod tests {
     fn configurations_are_all_different_and_the_default_stands_first() {
         let axes = free_axes(&TrainRequest::of(Recipe::Lora), Objective::Sft, false, false);
         let numbers = default(Recipe::Lora, Objective::Sft);
-        let drawn = draw(&axes, Recipe::Lora, &numbers, &Settings::default(), 6, 18);
+        let drawn = draw(&axes, Recipe::Lora, &numbers, &Settings::default(), 6, &|_, _| true, 18);
         assert_eq!(drawn.len(), 18);
         assert_eq!(drawn[0], (Recipe::Lora, numbers.clone()));
-        assert_eq!(drawn, draw(&axes, Recipe::Lora, &numbers, &Settings::default(), 6, 18), "the same at the same seed");
+        assert_eq!(drawn, draw(&axes, Recipe::Lora, &numbers, &Settings::default(), 6, &|_, _| true, 18), "the same at the same seed");
         for (index, one) in drawn.iter().enumerate() {
             assert!(!drawn[..index].contains(one), "{one:?} comes twice");
             assert_eq!(one.1.alpha / f64::from(one.1.rank), numbers.alpha / f64::from(numbers.rank), "the scale is kept");
@@ -165,7 +166,9 @@ mod tests {
         for recipe in [Recipe::SoftPrompt, Recipe::Lora, Recipe::Dora] {
             assert!(drawn.iter().filter(|(one, _)| *one == recipe).count() >= 4, "{recipe:?} is tried");
         }
-        let few = draw(&[SearchAxis::Dropout], Recipe::Lora, &numbers, &Settings::default(), 6, 18);
+        let whole = draw(&axes, Recipe::Lora, &numbers, &Settings::default(), 6, &|_, one| one.target_modules.len() != 2, 18);
+        assert!(whole.iter().all(|(_, one)| one.target_modules.len() != 2), "what a base cannot do is not tried");
+        let few = draw(&[SearchAxis::Dropout], Recipe::Lora, &numbers, &Settings::default(), 6, &|_, _| true, 18);
         assert_eq!(few.len(), DROPOUTS.len(), "no more than there are");
     }
 }

@@ -1,4 +1,4 @@
-//! Causal self-attention over a packed batch, with rope and grouped key/value heads.
+//! Causal self-attention over a packed batch, with rope, grouped key/value heads and, where a base has one, a sliding window.
 //!
 //! Each (sequence, head) is one task over 64 query rows at a time. Probabilities are not kept: the backward pass
 //! computes them again, which costs one small product and saves `tokens² · heads` floats.
@@ -9,6 +9,8 @@ use super::rope::RopeTable;
 use super::vector::{exp, largest, rows_per_task, sum, vectorized};
 use rayon::prelude::*;
 use std::cell::Cell;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Where each sequence of a packed batch begins; positions restart at 0 in each, and none sees another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +42,6 @@ impl Packing {
     pub fn sequences(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.starts.windows(2).map(|pair| (pair[0], pair[1] - pair[0]))
     }
-
-    fn longest(&self) -> usize {
-        self.sequences().map(|(_, length)| length).max().unwrap_or(0)
-    }
 }
 
 /// The shape of one attention block. Rows of the fused projections are
@@ -53,7 +51,10 @@ pub struct Attention<'a> {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
-    pub rope: &'a RopeTable,
+    /// Positions that a position sees, itself counted in; `None` means all before it.
+    pub window: Option<usize>,
+    /// Of each sequence: with some scalings angles depend on its length.
+    pub ropes: &'a [Arc<RopeTable>],
 }
 
 /// Buffers that attention needs besides its inputs and outputs; kept between calls to spare page faults.
@@ -93,12 +94,13 @@ impl Attention<'_> {
                 self.gather(qkv, task, self.key_column(task.head), 1.0, keys);
                 for first in (0..task.length).step_by(TILE) {
                     let last = (first + TILE).min(task.length);
-                    self.probabilities(queries, keys, first, last, tile);
+                    let seen = self.first_seen(first)..last;
+                    self.probabilities(queries, keys, first, seen.clone(), tile);
                     product(
                         MatrixMut::new(&mut out[first * d..last * d], last - first, d),
-                        Matrix::new(tile, last - first, last),
+                        Matrix::new(tile, last - first, seen.len()),
                         Side::Plain,
-                        self.values(qkv, task, last),
+                        self.values(qkv, task, seen),
                         Side::Plain,
                         Store::Replace,
                         ALONE,
@@ -179,34 +181,38 @@ impl Attention<'_> {
         for first in (0..task.length).step_by(TILE) {
             let last = (first + TILE).min(task.length);
             let rows = last - first;
-            self.probabilities(queries, keys, first, last, p);
+            let seen = self.first_seen(first)..last;
+            let (columns, inside) = (seen.len(), seen.start * d..seen.end * d);
+            self.probabilities(queries, keys, first, seen.clone(), p);
             let dout = Matrix::strided(&dout[(task.start + first) * width + task.head * d..], rows, d, width);
-            let probabilities = Matrix::new(p, rows, last);
+            let probabilities = Matrix::new(p, rows, columns);
             // dv += pᵀ dout; dp = dout vᵀ
-            product(MatrixMut::new(&mut dv[..last * d], last, d), probabilities, Side::Transposed, dout, Side::Plain, Store::Add, ALONE);
-            let values = self.values(qkv, task, last);
-            product(MatrixMut::new(dp, rows, last), dout, Side::Plain, values, Side::Transposed, Store::Replace, ALONE);
+            let dv = MatrixMut::new(&mut dv[inside.clone()], columns, d);
+            product(dv, probabilities, Side::Transposed, dout, Side::Plain, Store::Add, ALONE);
+            let values = self.values(qkv, task, seen);
+            product(MatrixMut::new(dp, rows, columns), dout, Side::Plain, values, Side::Transposed, Store::Replace, ALONE);
             // Through the softmax: ds = p (dp − Σ p dp)
             vectorized(
                 #[inline(always)]
                 || {
-                    for (p, dp) in p.chunks_exact(last).zip(dp.chunks_exact_mut(last)).take(rows) {
+                    for (p, dp) in p.chunks_exact(columns).zip(dp.chunks_exact_mut(columns)).take(rows) {
                         let mean = sum(
-                            last,
+                            columns,
                             #[inline(always)]
                             |j| p[j] * dp[j],
                         );
-                        for j in 0..last {
+                        for j in 0..columns {
                             dp[j] = p[j] * (dp[j] - mean);
                         }
                     }
                 },
             );
             // dk += dsᵀ q; dq = ds k
-            let ds = Matrix::new(dp, rows, last);
+            let ds = Matrix::new(dp, rows, columns);
             let queries = Matrix::new(&queries[first * d..last * d], rows, d);
-            product(MatrixMut::new(&mut dk[..last * d], last, d), ds, Side::Transposed, queries, Side::Plain, Store::Add, ALONE);
-            let keys = Matrix::new(&keys[..last * d], last, d);
+            let dk = MatrixMut::new(&mut dk[inside.clone()], columns, d);
+            product(dk, ds, Side::Transposed, queries, Side::Plain, Store::Add, ALONE);
+            let keys = Matrix::new(&keys[inside], columns, d);
             product(MatrixMut::new(&mut dq[first * d..last * d], rows, d), ds, Side::Plain, keys, Side::Plain, Store::Replace, ALONE);
         }
     }
@@ -215,10 +221,11 @@ impl Attention<'_> {
     #[inline(always)]
     fn combine_row(&self, packing: &Packing, row: usize, dq: &[f32], dk: &[f32], dv: &[f32], sums: &mut [f32], dqkv: &mut [f32]) {
         let (d, group) = (self.head_dim, self.heads / self.kv_heads);
-        let position = row - packing.starts[packing.sequence[row] as usize];
+        let sequence = packing.sequence[row] as usize;
+        let (position, rope) = (row - packing.starts[sequence], &self.ropes[sequence]);
         for head in 0..self.heads {
             let source = self.per_head_row(packing, row, head) * d;
-            self.rope.rotate_back(position, &dq[source..][..d], self.scale(), &mut dqkv[head * d..][..d]);
+            rope.rotate_back(position, &dq[source..][..d], self.scale(), &mut dqkv[head * d..][..d]);
         }
         for kv_head in 0..self.kv_heads {
             let key = (self.heads + kv_head) * d;
@@ -232,18 +239,23 @@ impl Attention<'_> {
                     dqkv[value + i] += dv[source + i];
                 }
             }
-            self.rope.rotate_back(position, sums, 1.0, &mut dqkv[key..][..d]);
+            rope.rotate_back(position, sums, 1.0, &mut dqkv[key..][..d]);
         }
     }
 
-    /// Causal softmax of rows `first..last` over keys `..last` into `tile` `[last − first, last]`.
-    fn probabilities(&self, queries: &[f32], keys: &[f32], first: usize, last: usize, tile: &mut [f32]) {
-        let (d, rows) = (self.head_dim, last - first);
+    /// The first position that a position sees.
+    fn first_seen(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+
+    /// Causal softmax of rows `first..seen.end` over the keys `seen` into `tile` `[rows, keys]`.
+    fn probabilities(&self, queries: &[f32], keys: &[f32], first: usize, seen: Range<usize>, tile: &mut [f32]) {
+        let (d, rows, columns) = (self.head_dim, seen.end - first, seen.len());
         product(
-            MatrixMut::new(tile, rows, last),
-            Matrix::new(&queries[first * d..last * d], rows, d),
+            MatrixMut::new(tile, rows, columns),
+            Matrix::new(&queries[first * d..seen.end * d], rows, d),
             Side::Plain,
-            Matrix::new(&keys[..last * d], last, d),
+            Matrix::new(&keys[seen.start * d..seen.end * d], columns, d),
             Side::Transposed,
             Store::Replace,
             ALONE,
@@ -251,8 +263,11 @@ impl Attention<'_> {
         vectorized(
             #[inline(always)]
             || {
-                for (offset, row) in tile.chunks_exact_mut(last).take(rows).enumerate() {
-                    let (seen, unseen) = row.split_at_mut(first + offset + 1);
+                for (offset, row) in tile.chunks_exact_mut(columns).take(rows).enumerate() {
+                    let position = first + offset;
+                    let (row, unseen) = row.split_at_mut(position + 1 - seen.start);
+                    let (left_behind, seen) = row.split_at_mut(self.first_seen(position) - seen.start);
+                    left_behind.fill(0.0);
                     let top = largest(seen);
                     for score in seen.iter_mut() {
                         *score = exp(*score - top);
@@ -274,21 +289,21 @@ impl Attention<'_> {
 
     /// One head's rows of one sequence, rotated and scaled: `[length, head_dim]`.
     fn gather(&self, qkv: &[f32], task: Task, column: usize, scale: f32, out: &mut [f32]) {
-        let (d, width) = (self.head_dim, self.fused_width());
+        let (d, width, rope) = (self.head_dim, self.fused_width(), &self.ropes[task.sequence]);
         vectorized(
             #[inline(always)]
             || {
                 for (position, out) in out.chunks_exact_mut(d).enumerate() {
-                    self.rope.rotate(position, &qkv[(task.start + position) * width + column..][..d], scale, out);
+                    rope.rotate(position, &qkv[(task.start + position) * width + column..][..d], scale, out);
                 }
             },
         );
     }
 
-    fn values<'b>(&self, qkv: &'b [f32], task: Task, rows: usize) -> Matrix<'b> {
+    fn values<'b>(&self, qkv: &'b [f32], task: Task, rows: Range<usize>) -> Matrix<'b> {
         let (d, width) = (self.head_dim, self.fused_width());
         let column = self.key_column(task.head) + self.kv_heads * d;
-        Matrix::strided(&qkv[task.start * width + column..], rows, d, width)
+        Matrix::strided(&qkv[(task.start + rows.start) * width + column..], rows.len(), d, width)
     }
 
     fn key_column(&self, head: usize) -> usize {
@@ -300,7 +315,8 @@ impl Attention<'_> {
     }
 
     fn tasks<'b>(&'b self, packing: &'b Packing) -> impl Iterator<Item = Task> + 'b {
-        packing.sequences().flat_map(|(start, length)| (0..self.heads).map(move |head| Task { start, length, head }))
+        let of = |(sequence, (start, length))| (0..self.heads).map(move |head| Task { sequence, start, length, head });
+        packing.sequences().enumerate().flat_map(of)
     }
 
     /// Row of `(row, head)` in buffers laid out sequence by sequence, then head by head.
@@ -314,7 +330,7 @@ impl Attention<'_> {
     fn check(&self, packing: &Packing, qkv: usize, out: usize) {
         let rows = packing.rows();
         assert!(
-            self.heads > 0 && self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads) && self.rope.head_dim() == self.head_dim,
+            self.heads > 0 && self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads) && self.window != Some(0),
             "attention: {} heads over {} of {}",
             self.heads,
             self.kv_heads,
@@ -324,13 +340,17 @@ impl Attention<'_> {
             qkv == rows * self.fused_width() && out == rows * self.heads * self.head_dim,
             "attention: {qkv} and {out} elements for {rows} rows"
         );
-        assert!(packing.longest() <= self.rope.positions(), "attention: {} rows exceed the rope table", packing.longest());
+        assert_eq!(self.ropes.len(), packing.sequences().count(), "attention: a rope table for each sequence");
+        for ((_, length), rope) in packing.sequences().zip(self.ropes) {
+            assert!(rope.head_dim() == self.head_dim && length <= rope.positions(), "attention: {length} rows exceed the rope table");
+        }
     }
 }
 
 /// One head over one sequence.
 #[derive(Debug, Clone, Copy)]
 struct Task {
+    sequence: usize,
     start: usize,
     length: usize,
     head: usize,

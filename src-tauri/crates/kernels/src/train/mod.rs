@@ -10,6 +10,7 @@
 //! Base weights are frozen here: blocks return gradients of their inputs, never of the weights.
 
 mod attention;
+mod bias;
 mod biased;
 mod dropout;
 mod gate;
@@ -27,6 +28,7 @@ mod tile;
 mod vector;
 
 pub use attention::{Attention, AttentionScratch, Packing};
+pub use bias::{add_bias, subtract_bias};
 pub use biased::{Attended, BiasedAttention, Columns, DistanceBiases};
 pub use dropout::DropoutMask;
 pub use gate::{gated_gelu, gated_gelu_backward, gated_silu, gated_silu_backward, relu, relu_backward};

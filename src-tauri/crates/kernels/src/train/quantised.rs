@@ -65,6 +65,11 @@ impl QuantisedMatrix {
         self.scales.len() * 2 + self.values.len()
     }
 
+    /// [`Self::bytes`] of a matrix of this shape.
+    pub fn bytes_of(rows: usize, columns: usize, quantisation: Quantisation) -> usize {
+        rows * columns.div_ceil(BLOCK) * (quantisation.bytes() + if quantisation == Quantisation::Bf16 { 0 } else { 2 })
+    }
+
     /// Everything that decides what the weights are, for a hash.
     pub fn content(&self) -> impl Iterator<Item = u8> + '_ {
         self.scales.iter().flat_map(|scale| scale.to_le_bytes()).chain(self.values.iter().copied())

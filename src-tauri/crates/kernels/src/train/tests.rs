@@ -2,6 +2,7 @@
 //! that f64 formula. Tolerance 2e-5 of the largest value: f32 products over at most a hundred terms.
 
 use super::*;
+use std::sync::Arc;
 
 const TOLERANCE: f64 = 2e-5;
 /// Central differences in f64: error about h² ≈ 1e-10.
@@ -125,17 +126,25 @@ fn attention_over_uneven_sequences_and_its_gradient_match_differences() {
 }
 
 #[test]
-fn attention_over_several_tiles_matches_the_formula() {
+fn attention_over_several_tiles_matches_the_formula_with_a_window_and_without() {
+    attention_over_tiles(None);
+    attention_over_tiles(Some(1));
+    attention_over_tiles(Some(40));
+    attention_over_tiles(Some(100));
+}
+
+fn attention_over_tiles(window: Option<usize>) {
     let (lengths, heads, kv_heads, head_dim) = ([130, 64, 65], 2, 1, 8);
-    let rope = RopeTable::new(10_000.0, head_dim, 130);
-    let attention = Attention { heads, kv_heads, head_dim, rope: &rope };
+    let ropes = [rope(10_000.0, head_dim, 130), rope(10_000.0, head_dim, 64), rope(10_000.0, head_dim, 65)];
+    let attention = Attention { heads, kv_heads, head_dim, window, ropes: &ropes };
+    let shape = Naive { heads, kv_heads, head_dim, theta: Some(10_000.0), window };
     let packing = Packing::new(&lengths);
     let qkv = noise(1, packing.rows() * attention.fused_width());
     let dout = noise(2, packing.rows() * heads * head_dim);
     let mut out = vec![0.0; dout.len()];
     let mut scratch = AttentionScratch::default();
     attention.forward(&qkv, &packing, &mut scratch, &mut out);
-    assert_close("attention", &out, &naive_attention(&wide(&qkv), &lengths, heads, kv_heads, head_dim));
+    assert_close("attention", &out, &naive_attention(&shape, &wide(&qkv), &lengths));
 
     // A directional derivative, because a full set of differences over 259 rows would take minutes.
     let mut gradient = vec![0.0; qkv.len()];
@@ -143,7 +152,7 @@ fn attention_over_several_tiles_matches_the_formula() {
     let direction = noise(3, qkv.len());
     let along = |step: f64| {
         let moved = fill(qkv.len(), |i| f64::from(qkv[i]) + step * f64::from(direction[i]));
-        let out = naive_attention(&moved, &lengths, heads, kv_heads, head_dim);
+        let out = naive_attention(&shape, &moved, &lengths);
         out.iter().zip(&dout).map(|(o, d)| o * f64::from(*d)).sum::<f64>()
     };
     let expected = (along(STEP) - along(-STEP)) / (2.0 * STEP);
@@ -152,9 +161,55 @@ fn attention_over_several_tiles_matches_the_formula() {
 }
 
 #[test]
+fn a_part_of_a_head_turns_and_the_way_back_is_the_transpose() {
+    // Four of six numbers turn, by a factor as YaRN has it, and each sequence by angles of its own.
+    let (heads, kv_heads, head_dim, lengths) = (2, 1, 6, [4, 3]);
+    let ropes = [Arc::new(RopeTable::new(&[1.0, 0.3], 1.2, head_dim, 4)), Arc::new(RopeTable::new(&[0.5, 0.1], 1.2, head_dim, 3))];
+    let attention = Attention { heads, kv_heads, head_dim, window: Some(3), ropes: &ropes };
+    let packing = Packing::new(&lengths);
+    let qkv = noise(1, packing.rows() * attention.fused_width());
+    let dout = noise(2, packing.rows() * heads * head_dim);
+    let width = attention.fused_width();
+    let turned = |qkv: &[f64]| {
+        let mut out = qkv.to_vec();
+        for (row, position, frequencies) in (0..7).map(|row| if row < 4 { (row, row, [1.0, 0.3]) } else { (row, row - 4, [0.5, 0.1]) }) {
+            for column in (0..heads + kv_heads).map(|head| row * width + head * head_dim) {
+                for (pair, frequency) in frequencies.into_iter().enumerate() {
+                    let (sine, cosine) = (position as f64 * frequency).sin_cos();
+                    let (first, second) = (qkv[column + pair], qkv[column + pair + 2]);
+                    out[column + pair] = 1.2 * (first * cosine - second * sine);
+                    out[column + pair + 2] = 1.2 * (second * cosine + first * sine);
+                }
+            }
+        }
+        out
+    };
+    let (mut out, mut scratch) = (vec![0.0; dout.len()], AttentionScratch::default());
+    attention.forward(&qkv, &packing, &mut scratch, &mut out);
+    // Without rotation of its own.
+    let shape = Naive { heads, kv_heads, head_dim, theta: None, window: Some(3) };
+    let naive = |qkv: &[f64]| naive_attention(&shape, &turned(qkv), &lengths);
+    assert_close("attention", &out, &naive(&wide(&qkv)));
+    let mut gradient = vec![0.0; qkv.len()];
+    attention.backward(&qkv, &packing, &dout, &mut scratch, &mut gradient);
+    assert_close("gradient", &gradient, &differences(&qkv, &dout, naive));
+}
+
+#[test]
+fn a_bias_is_added_to_every_row_and_taken_away_again() {
+    let (mut x, bias) = (noise(1, 300 * 7), noise(2, 7));
+    let expected = fill(x.len(), |i| f64::from(x[i]) + f64::from(bias[i % 7]));
+    let before = x.clone();
+    add_bias(&mut x, &bias);
+    assert_close("x + b", &x, &expected);
+    subtract_bias(&mut x, &bias);
+    assert_close("x", &x, &wide(&before));
+}
+
+#[test]
 fn no_sequence_of_a_packed_batch_sees_another() {
-    let rope = RopeTable::new(10_000.0, 8, 16);
-    let attention = Attention { heads: 2, kv_heads: 2, head_dim: 8, rope: &rope };
+    let ropes = [rope(10_000.0, 8, 16), rope(10_000.0, 8, 16)];
+    let attention = Attention { heads: 2, kv_heads: 2, head_dim: 8, window: None, ropes: &ropes };
     let width = attention.fused_width();
     let packing = Packing::new(&[4, 5]);
     let mut qkv = noise(1, packing.rows() * width);
@@ -222,12 +277,13 @@ fn the_loss_over_many_chunks_equals_the_sum_of_its_parts_and_nan_comes_through()
 }
 
 fn check_attention(lengths: &[usize], heads: usize, kv_heads: usize, head_dim: usize) {
-    let rope = RopeTable::new(100.0, head_dim, 16);
-    let attention = Attention { heads, kv_heads, head_dim, rope: &rope };
+    let ropes: Vec<_> = lengths.iter().map(|_| rope(100.0, head_dim, 16)).collect();
+    let attention = Attention { heads, kv_heads, head_dim, window: None, ropes: &ropes };
+    let shape = Naive { heads, kv_heads, head_dim, theta: Some(100.0), window: None };
     let packing = Packing::new(lengths);
     let qkv = noise(1, packing.rows() * attention.fused_width());
     let dout = noise(2, packing.rows() * heads * head_dim);
-    let reference = |qkv: &[f64]| naive_attention_with(qkv, lengths, heads, kv_heads, head_dim, 100.0);
+    let reference = |qkv: &[f64]| naive_attention(&shape, qkv, lengths);
     let mut scratch = AttentionScratch::default();
     let mut out = vec![f32::NAN; dout.len()];
     attention.forward(&qkv, &packing, &mut scratch, &mut out);
@@ -237,16 +293,29 @@ fn check_attention(lengths: &[usize], heads: usize, kv_heads: usize, head_dim: u
     assert_close("gradient of attention", &gradient, &differences(&qkv, &dout, reference));
 }
 
-fn naive_attention(qkv: &[f64], lengths: &[usize], heads: usize, kv_heads: usize, head_dim: usize) -> Vec<f64> {
-    naive_attention_with(qkv, lengths, heads, kv_heads, head_dim, 10_000.0)
+/// Plain rope for heads of one length.
+fn rope(theta: f64, head_dim: usize, positions: usize) -> Arc<RopeTable> {
+    let frequencies: Vec<f64> = (0..head_dim / 2).map(|pair| theta.powf(-2.0 * pair as f64 / head_dim as f64)).collect();
+    Arc::new(RopeTable::new(&frequencies, 1.0, head_dim, positions))
 }
 
-fn naive_attention_with(qkv: &[f64], lengths: &[usize], heads: usize, kv_heads: usize, d: usize, theta: f64) -> Vec<f64> {
+/// The formula of attention, in f64.
+struct Naive {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    /// Heads do not turn without.
+    theta: Option<f64>,
+    window: Option<usize>,
+}
+
+fn naive_attention(shape: &Naive, qkv: &[f64], lengths: &[usize]) -> Vec<f64> {
+    let Naive { heads, kv_heads, head_dim: d, theta, window } = *shape;
     let width = (heads + 2 * kv_heads) * d;
     let rotated = |row: usize, position: usize, column: usize| {
         fill(d, |i| {
             let pair = i % (d / 2);
-            let angle = position as f64 / theta.powf(2.0 * pair as f64 / d as f64);
+            let angle = theta.map_or(0.0, |theta| position as f64 / theta.powf(2.0 * pair as f64 / d as f64));
             let (first, second) = (qkv[row * width + column + pair], qkv[row * width + column + pair + d / 2]);
             if i < d / 2 { first * angle.cos() - second * angle.sin() } else { second * angle.cos() + first * angle.sin() }
         })
@@ -259,10 +328,11 @@ fn naive_attention_with(qkv: &[f64], lengths: &[usize], heads: usize, kv_heads: 
             let keys: Vec<_> = (0..length).map(|j| rotated(start + j, j, (heads + kv) * d)).collect();
             for i in 0..length {
                 let query = rotated(start + i, i, head * d);
-                let scores: Vec<f64> =
-                    (0..=i).map(|j| (query.iter().zip(&keys[j]).map(|(q, k)| q * k).sum::<f64>() / (d as f64).sqrt()).exp()).collect();
+                let seen = window.map_or(0, |window| (i + 1).saturating_sub(window))..=i;
+                let score = |j: usize| (query.iter().zip(&keys[j]).map(|(q, k)| q * k).sum::<f64>() / (d as f64).sqrt()).exp();
+                let scores: Vec<f64> = seen.clone().map(score).collect();
                 let total: f64 = scores.iter().sum();
-                for (j, score) in scores.iter().enumerate() {
+                for (j, score) in seen.zip(&scores) {
                     for c in 0..d {
                         out[((start + i) * heads + head) * d + c] +=
                             score / total * qkv[(start + j) * width + (heads + kv_heads + kv) * d + c];

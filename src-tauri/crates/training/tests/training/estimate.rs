@@ -7,8 +7,9 @@ use model::bench::Shape;
 use model::{LoraShape, Projection};
 use std::time::Instant;
 use training::{
-    Control, Dataset, Estimate, Example, Judgement, Judgements, LoraConfig, Preference, RunConfig, SingleLoss, SoftPromptConfig, estimate,
-    estimate_judgements, estimate_lora, lora, lora_from_judgements, measure_lora_speed, measure_speed, random_base, soft_prompt,
+    Control, Dataset, Estimate, Example, Judgement, Judgements, LoraConfig, Preference, Quantisation, RunConfig, SingleLoss,
+    SoftPromptConfig, estimate, estimate_judgements, estimate_lora, lora, lora_from_judgements, measure_lora_speed, measure_speed,
+    random_base, soft_prompt,
 };
 
 /// The largest resident size since the last call, in bytes, where the system tells.
@@ -76,4 +77,23 @@ fn estimates_beside_what_happens() {
     compare("DoRA", estimate_lora(&dora, &examples, &shape_of, speed), &mut |folder, recorder| {
         lora(&base, &examples, &dora, folder, false, &control, recorder).unwrap();
     });
+}
+
+#[test]
+fn a_base_in_fewer_bits_is_counted_as_it_is_held_and_read() {
+    let base = Shape::SmolLm2_135M.config();
+    let text = Example { prompt: vec![0; 8], answer: vec![1; 40], weight: 1.0 };
+    let data = Dataset { train: vec![text], heldout: Vec::new() };
+    let estimate = |quantisation, dora| {
+        let estimate = estimate_lora(&LoraConfig::default(), &data, &base, 1000.0).holding(&base, quantisation, dora);
+        estimate.peak_memory_bytes as i64
+    };
+    let projections = (base.parameters() - base.vocab * base.hidden - (2 * base.layers + 1) * base.hidden) as i64;
+    let (dense, halves) = (estimate(None, false), estimate(Some(Quantisation::Bf16), false));
+    assert_eq!(dense - halves, 2 * projections, "two bytes less for each weight of a projection, and nothing beside");
+    let (int8, int4) = (estimate(Some(Quantisation::Int8), false), estimate(Some(Quantisation::Int4), false));
+    assert_eq!(dense - int8, 4 * projections - projections * 34 / 32, "a byte each, and a scale for 32");
+    assert!(int4 < int8 && int4 > 4 * (base.vocab * base.hidden) as i64, "embedding and head stay as they are");
+    let panel = 4 * 2 * (base.intermediate * base.hidden) as i64;
+    assert_eq!(estimate(Some(Quantisation::Int8), true) - int8, panel, "lengths of DoRA's rows are taken from one matrix in f32");
 }
