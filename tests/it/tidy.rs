@@ -39,13 +39,9 @@ const KEPT_IN: &[(&str, &[&str])] = &[
 
 /// Process-wide values, each with the reason why an `App` cannot hold it.
 const PROCESS_WIDE: &[(&str, &str)] = &[
-    ("src-tauri/crates/kernels/src/scratch.rs", SCRATCH),
-    ("src-tauri/crates/kernels/src/train/attention.rs", SCRATCH),
-    ("src-tauri/crates/kernels/src/train/biased.rs", SCRATCH),
-    ("src-tauri/crates/kernels/src/train/matrix.rs", SCRATCH),
+    ("src-tauri/crates/kernels/src/scratch.rs", "buffers that a thread uses again; they carry nothing from one call to the next"),
     ("src-tauri/crates/kernels/src/train/tile.rs", "which instructions this machine has: found out once"),
 ];
-const SCRATCH: &str = "buffers that a thread uses again; they carry nothing from one call to the next";
 
 const TOP_LEVEL: &[&str] = &[
     ".ci",

@@ -2,18 +2,28 @@
 
 use std::cell::Cell;
 
+/// Numbers in a line of the cache: what is lent begins on one.
+const LINE: usize = 16;
+
 thread_local! {
-    static KEPT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    /// What is not lent out. The last one given back is lent first, so calls of the same depth get the same piece again.
+    static KEPT: Cell<Vec<Vec<f32>>> = const { Cell::new(Vec::new()) };
 }
 
 /// Calls `work` with `length` numbers of unspecified value.
 pub(crate) fn with<T>(length: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
-    // Taken out while in use: a nested call gets memory of its own.
-    let mut kept = KEPT.take();
-    if kept.len() < length {
-        kept.resize(length, 0.0);
+    let mut pieces = KEPT.take();
+    // Taken out while in use: a call inside another gets a piece of its own.
+    let mut piece = pieces.pop().unwrap_or_default();
+    KEPT.set(pieces);
+    if piece.len() < length + LINE {
+        // Not grown in place: that would copy what nobody reads.
+        piece = vec![0.0; length + LINE];
     }
-    let result = work(&mut kept[..length]);
-    KEPT.set(kept);
+    let start = piece.as_ptr().align_offset(4 * LINE).min(LINE);
+    let result = work(&mut piece[start..start + length]);
+    let mut pieces = KEPT.take();
+    pieces.push(piece);
+    KEPT.set(pieces);
     result
 }

@@ -3,12 +3,12 @@
 //! Each (sequence, head) is one task over 64 query rows at a time. Probabilities are not kept: the backward pass
 //! computes them again, which costs one small product and saves `tokens² · heads` floats.
 
-use super::matrix::{ALONE, Matrix, MatrixMut, Room, Store, product};
+use super::matrix::{ALONE, Matrix, MatrixMut, Store, product};
 use super::pack::Side;
 use super::rope::RopeTable;
 use super::vector::{exp, largest, rows_per_task, sum, vectorized};
+use crate::scratch;
 use rayon::prelude::*;
-use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -65,11 +65,6 @@ pub struct AttentionScratch {
     c: Vec<f32>,
 }
 
-thread_local! {
-    /// What one task needs for itself: allocated anew, it would cost page faults each time.
-    static TASK: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
 /// Query rows handled at once: a tile of probabilities stays in the L2 cache.
 const TILE: usize = 64;
 
@@ -87,7 +82,7 @@ impl Attention<'_> {
         let tasks: Vec<_> = self.tasks(packing).zip(split_tasks(per_head, self, packing)).collect();
         tasks.into_par_iter().with_max_len(1).for_each(|(task, out)| {
             let (rows, tile) = (task.length * d, TILE.min(task.length) * task.length);
-            TASK.with_room(2 * rows + tile, |room| {
+            scratch::with(2 * rows + tile, |room| {
                 let (queries, room) = room.split_at_mut(rows);
                 let (keys, tile) = room.split_at_mut(rows);
                 self.gather(qkv, task, task.head * d, self.scale(), queries);
@@ -155,7 +150,7 @@ impl Attention<'_> {
     /// Gradients of one head over one sequence, before rope is undone; keys and values still per *query* head.
     fn backward_task(&self, qkv: &[f32], dout: &[f32], task: Task, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
         let (rows, tile) = (task.length * self.head_dim, TILE.min(task.length) * task.length);
-        TASK.with_room(2 * (rows + tile), |room| {
+        scratch::with(2 * (rows + tile), |room| {
             let (queries, room) = room.split_at_mut(rows);
             let (keys, room) = room.split_at_mut(rows);
             let (p, dp) = room.split_at_mut(tile);

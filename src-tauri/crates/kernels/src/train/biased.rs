@@ -3,12 +3,12 @@
 //! Probabilities are not kept: the backward pass computes them again. Biases are frozen, as all weights of a base are.
 
 use super::attention::Packing;
-use super::matrix::{ALONE, Matrix, MatrixMut, Room, Store, product};
+use super::matrix::{ALONE, Matrix, MatrixMut, Store, product};
 use super::pack::Side;
 use super::vector::{exp, largest, sum, vectorized};
 use crate::pool::Disjoint;
+use crate::scratch;
 use rayon::prelude::*;
-use std::cell::Cell;
 
 /// The shape of one attention block; all heads of a row stand side by side.
 #[derive(Debug, Clone, Copy)]
@@ -56,11 +56,6 @@ struct Task {
     keys: usize,
 }
 
-thread_local! {
-    /// What one task needs for itself: allocated anew, it would cost page faults each time.
-    static TASK: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
 /// Query rows handled at once: a tile of probabilities stays in the L2 cache.
 const TILE: usize = 64;
 
@@ -77,7 +72,7 @@ impl BiasedAttention<'_> {
         assert_eq!(out.len(), of.query_packing.rows() * width, "attention: rows of another size");
         let all = Disjoint::new(out);
         let one = |task: &Task| {
-            TASK.with_room(task.queries * d + TILE.min(task.queries) * task.keys, |room| {
+            scratch::with(task.queries * d + TILE.min(task.queries) * task.keys, |room| {
                 let (out, p) = room.split_at_mut(task.queries * d);
                 for first in (0..task.queries).step_by(TILE) {
                     let rows = TILE.min(task.queries - first);
@@ -104,7 +99,7 @@ impl BiasedAttention<'_> {
         let [dq, dk, dv] = [dq, dk, dv].map(Disjoint::new);
         self.tasks(of).par_iter().with_max_len(1).for_each(|task| {
             let (queries, keys, tile) = (task.queries * d, task.keys * d, TILE.min(task.queries) * task.keys);
-            TASK.with_room(queries + 2 * (keys + tile), |room| {
+            scratch::with(queries + 2 * (keys + tile), |room| {
                 let (q, room) = room.split_at_mut(queries);
                 let (k, room) = room.split_at_mut(keys);
                 let (v, room) = room.split_at_mut(keys);

@@ -6,8 +6,8 @@
 use super::pack::{self, Rows, Side, per_word};
 use super::tile::{Lanes, PANEL, Tile};
 use crate::pool::Disjoint;
+use crate::scratch;
 use rayon::prelude::*;
-use std::cell::Cell;
 
 /// A row-major matrix inside a slice; consecutive rows start `stride` elements apart.
 #[derive(Debug, Clone, Copy)]
@@ -179,7 +179,7 @@ pub(super) fn multiply<A: Rows, B: Rows>(
     let (panels, tiles) = (columns.div_ceil(PANEL), rows.div_ceil(lanes.rows()));
     // Tiles of about equal height.
     let first_row = |tile: usize| tile * rows / tiles;
-    LEFT.with_room(rows * words, |left| {
+    scratch::with(rows * words, |left| {
         let packed = Disjoint::new(left);
         each(workers, tiles, |tile| {
             let rows = first_row(tile)..first_row(tile + 1);
@@ -193,7 +193,7 @@ pub(super) fn multiply<A: Rows, B: Rows>(
             let (panel, group) = (task / groups, task % groups);
             let column = panel * PANEL;
             let within = PANEL.min(columns - column);
-            PANELS.with_room(PANEL * DEPTH.min(words), |panel| {
+            scratch::with(PANEL * DEPTH.min(words), |panel| {
                 // Once even where there is no depth: the output is zeros then.
                 for first in (0..words.max(1)).step_by(DEPTH) {
                     let depths = |first: usize| first * per_word(pairs)..depth.min((first + DEPTH) * per_word(pairs));
@@ -227,33 +227,6 @@ fn each(workers: usize, tasks: usize, task: impl Fn(usize) + Sync) {
         (0..tasks).into_par_iter().with_max_len(tasks.div_ceil(8 * workers)).for_each(&task);
     } else {
         (0..tasks).for_each(task);
-    }
-}
-
-thread_local! {
-    static LEFT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-    static PANELS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
-/// Memory that a thread keeps for its next product.
-pub(super) trait Room {
-    fn with_room<T>(&'static self, length: usize, work: impl FnOnce(&mut [f32]) -> T) -> T;
-}
-
-impl Room for std::thread::LocalKey<Cell<Vec<f32>>> {
-    fn with_room<T>(&'static self, length: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
-        // A line of the cache more, so that the part in use can begin on one.
-        const LINE: usize = 16;
-        // Taken out while in use: a product inside another gets memory of its own.
-        let mut kept = self.take();
-        if kept.len() < length + LINE {
-            // Not grown in place: that would copy what nobody reads.
-            kept = vec![0.0; length + LINE];
-        }
-        let start = kept.as_ptr().align_offset(4 * LINE).min(LINE);
-        let result = work(&mut kept[start..start + length]);
-        self.set(kept);
-        result
     }
 }
 
