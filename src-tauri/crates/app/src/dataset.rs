@@ -16,6 +16,13 @@ const HELD_OUT_EVERY: usize = 5;
 /// With fewer prompts than this, all are needed for learning and nothing is kept back.
 const FEWEST_PROMPTS_TO_SPLIT: usize = 3;
 
+/// Where verdicts are learned from, so many texts of each kind, or pairs, are kept back if they can be: one verdict says a bit, and
+/// of one kind alone nothing can be told apart.
+const ENOUGH_TO_MEASURE: usize = 3;
+
+/// For that, up to one prompt of this many is kept back.
+const MOST_HELD_OUT: usize = 3;
+
 /// A text with what it was written for and what the person thought of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct JudgedText {
@@ -130,23 +137,15 @@ pub(crate) struct Personal {
 impl FrozenDataset {
     /// Splits by prompt: all texts of a prompt are on the same side, so that no held-out prompt is ever trained on.
     ///
-    /// Which prompts are held out depends on their words alone, so the same thumbs always give the same split.
+    /// Which prompts are held out depends on their words, and where there are verdicts both ways on these, so the same thumbs always
+    /// give the same split.
     pub fn split(base: BaseId, mut texts: Vec<JudgedText>, mut pairs: Vec<JudgedPair>, max_samples: usize) -> Self {
         // The newest texts stand first; when there are too many, the oldest are left out.
         texts.truncate(max_samples);
         pairs.truncate(max_samples);
-        let mut by_hash = BTreeMap::new();
-        let pair_key = |pair: &JudgedPair| split_key(&pair.prompt, &pair.better);
-        for key in texts.iter().map(|text| split_key(&text.prompt, &text.text)).chain(pairs.iter().map(pair_key)) {
-            by_hash.insert(folder::sha256_hex(key.as_bytes()), key);
-        }
-        let count = match by_hash.len() {
-            few if few < FEWEST_PROMPTS_TO_SPLIT => 0,
-            prompts => (prompts / HELD_OUT_EVERY).max(1),
-        };
-        let held: BTreeSet<String> = by_hash.into_values().take(count).collect();
+        let held = held_out(&texts, &pairs);
         let (heldout, train) = texts.into_iter().partition(|text| held.contains(&split_key(&text.prompt, &text.text)));
-        let (held_pairs, train_pairs) = pairs.into_iter().partition(|pair| held.contains(&pair_key(pair)));
+        let (held_pairs, train_pairs) = pairs.into_iter().partition(|pair| held.contains(&split_key(&pair.prompt, &pair.better)));
         Self { base, train, heldout, pairs: Some(SplitPairs { train: train_pairs, heldout: held_pairs }), personal: None }
     }
 
@@ -226,6 +225,40 @@ fn tokenised(
     Ok(Example { prompt, answer, weight })
 }
 
+/// The prompts that are kept back, as [`split_key`] has them.
+fn held_out(texts: &[JudgedText], pairs: &[JudgedPair]) -> BTreeSet<String> {
+    // By a hash of its words: an order that is always the same and has nothing to do with what they say. With each, how many texts
+    // it has that were not liked and that were, or how many pairs.
+    let mut prompts: BTreeMap<String, (String, [usize; 2])> = BTreeMap::new();
+    let mut count = |key: String, kind: usize, one: usize| {
+        let (_, kinds) = prompts.entry(folder::sha256_hex(key.as_bytes())).or_insert((key, [0; 2]));
+        kinds[kind] += one;
+    };
+    texts.iter().for_each(|text| count(split_key(&text.prompt, &text.text), usize::from(text.liked), usize::from(pairs.is_empty())));
+    pairs.iter().for_each(|pair| count(split_key(&pair.prompt, &pair.better), 0, 1));
+    let first = match prompts.len() {
+        few if few < FEWEST_PROMPTS_TO_SPLIT => return BTreeSet::new(),
+        prompts => (prompts / HELD_OUT_EVERY).max(1),
+    };
+    let all = prompts.values().fold([0, 0], |[a, b], (_, [c, d])| [a + c, b + d]);
+    // Liked texts alone are measured word by word, and need no more.
+    let verdicts = !pairs.is_empty() || !all.contains(&0);
+    let wanted = all.map(|all| if verdicts { ENOUGH_TO_MEASURE.min((all + 1) / MOST_HELD_OUT) } else { 0 });
+    let most = prompts.len() / MOST_HELD_OUT;
+    let mut held: BTreeSet<String> = prompts.values().take(first).map(|(key, _)| key.clone()).collect();
+    let mut has = prompts.values().take(first).fold([0, 0], |[a, b], (_, [c, d])| [a + c, b + d]);
+    // One of each kind before a second of any.
+    for least in [1, ENOUGH_TO_MEASURE] {
+        for (key, kinds) in prompts.values() {
+            let missing = (0..2).any(|kind| kinds[kind] > 0 && has[kind] < wanted[kind].min(least));
+            if missing && held.len() < most && held.insert(key.clone()) {
+                (0..2).for_each(|kind| has[kind] += kinds[kind]);
+            }
+        }
+    }
+    held
+}
+
 /// What keeps texts on the same side of the split: their prompt, or the text itself where there is none.
 fn split_key(prompt: &str, text: &str) -> String {
     let key = prompt_key(prompt);
@@ -241,4 +274,55 @@ pub(crate) fn trains_on(dataset: &FrozenDataset, prompt: &str) -> bool {
     let key = prompt_key(prompt);
     let pairs = dataset.pairs.iter().flat_map(|pairs| &pairs.train).map(|pair| &pair.prompt);
     dataset.train.iter().map(|text| &text.prompt).chain(pairs).any(|prompt| prompt_key(prompt) == key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pairs::PairSource;
+
+    fn text(prompt: usize, liked: bool) -> JudgedText {
+        let (prompt, text) = (format!("prompt {prompt}"), "A text.".to_owned());
+        JudgedText { prompt, genres: GenreMix::default(), style: None, text, liked, generation: None, original: None, weight: 1.0 }
+    }
+
+    #[test]
+    fn of_verdicts_both_kinds_are_kept_back_and_of_liked_texts_a_fifth() {
+        for prompts in 3..60 {
+            // Every fifth was not liked.
+            let texts: Vec<JudgedText> = (0..prompts).map(|prompt| text(prompt, prompt % 5 != 0)).collect();
+            let split = FrozenDataset::split(BaseId("b".to_owned()), texts.clone(), Vec::new(), 1000);
+            let count = |texts: &[JudgedText], liked| texts.iter().filter(|text| text.liked == liked).count();
+            assert_eq!(split.heldout.len() + split.train.len(), prompts);
+            assert!(split.heldout.len() <= prompts / MOST_HELD_OUT && !split.heldout.is_empty(), "{prompts}: {}", split.heldout.len());
+            if prompts > 9 {
+                assert!(count(&split.heldout, false) > 0 && count(&split.heldout, true) > 0, "{prompts}: of both kinds");
+                assert!(count(&split.train, false) > 0, "{prompts}: and some are left to learn from");
+            }
+            let liked: Vec<JudgedText> = texts.into_iter().map(|text| JudgedText { liked: true, ..text }).collect();
+            let split = FrozenDataset::split(BaseId("b".to_owned()), liked, Vec::new(), 1000);
+            assert_eq!(split.heldout.len(), (prompts / HELD_OUT_EVERY).max(1), "{prompts}");
+        }
+    }
+
+    #[test]
+    fn some_pairs_are_kept_back_where_there_are_enough() {
+        let texts: Vec<JudgedText> = (0..30).map(|prompt| text(prompt, true)).collect();
+        let pair = |prompt: usize| JudgedPair {
+            source: PairSource::Thumbs,
+            prompt: format!("prompt {prompt}"),
+            genres: GenreMix::default(),
+            style: None,
+            better: "A text.".to_owned(),
+            worse: "Another.".to_owned(),
+            weight: 1.0,
+        };
+        let pairs: Vec<JudgedPair> = (0..8).map(pair).collect();
+        let split = FrozenDataset::split(BaseId("b".to_owned()), texts, pairs, 1000);
+        let pairs = split.pairs.expect("pairs");
+        assert!(pairs.heldout.len() >= 3 && pairs.train.len() >= 4, "{} and {}", pairs.heldout.len(), pairs.train.len());
+        for pair in &pairs.train {
+            assert!(split.heldout.iter().all(|text| text.prompt != pair.prompt), "no prompt is on both sides");
+        }
+    }
 }

@@ -87,7 +87,8 @@ pub(crate) fn search(bench: &Bench<'_>, job: &mut Job, run: &mut Run) -> Result<
     for trial in search.trials.iter_mut().filter(|trial| trial.state == TrialState::Running) {
         trial.state = if trial.rungs.is_empty() { TrialState::Waiting } else { TrialState::Climbing };
     }
-    let halving = Halving { trials: search.trials.len(), rungs: search.rungs.clone() };
+    let least_gain = Halving::least_gain(judgements(bench.data));
+    let halving = Halving { trials: search.trials.len(), rungs: search.rungs.clone(), least_gain };
     let folder = bench.run_folder.join("search");
     let found = loop {
         search.seconds += clock.elapsed().as_secs_f64();
@@ -127,7 +128,7 @@ pub(crate) fn search(bench: &Bench<'_>, job: &mut Job, run: &mut Run) -> Result<
         // Its checkpoints have served; that they could not be removed changes nothing.
         let _ = std::fs::remove_dir_all(&place);
     };
-    end(&halving, &mut search, run, found);
+    end(&halving, &mut search, run, bench.data, found);
     store.end_search(&search, run)?;
     let _ = std::fs::remove_dir_all(&folder);
     Ok(true)
@@ -256,8 +257,8 @@ fn drop_losers(halving: &Halving, search: &mut Search) {
 }
 
 /// Writes down what was found, and makes it what the run trains.
-fn end(halving: &Halving, search: &mut Search, run: &mut Run, found: Found) {
-    let reason = in_words(halving, search, &found);
+fn end(halving: &Halving, search: &mut Search, run: &mut Run, data: &TrainingData, found: Found) {
+    let reason = in_words(halving, search, &Scale::of(run.hyperparameters.objective, data), &found);
     for trial in &mut search.trials {
         if trial.number as usize == found.winner {
             trial.state = TrialState::Chosen;
@@ -276,27 +277,80 @@ fn end(halving: &Halving, search: &mut Search, run: &mut Run, found: Found) {
     });
 }
 
-fn in_words(halving: &Halving, search: &Search, found: &Found) -> String {
+/// How many judgements were kept back, where it is those that are measured on.
+fn judgements(data: &TrainingData) -> Option<usize> {
+    match data {
+        TrainingData::Examples(_) => None,
+        TrainingData::Judgements(data) => Some(data.heldout.len()),
+    }
+}
+
+/// How held-out figures are said.
+struct Scale {
+    objective: Objective,
+    /// What was kept back.
+    kept: usize,
+}
+
+/// With fewer judgements kept back than this, what they say is a hint.
+const FEW_JUDGEMENTS: usize = 6;
+
+impl Scale {
+    fn of(objective: Objective, data: &TrainingData) -> Self {
+        Self { objective, kept: data.counts().1 }
+    }
+
+    /// A held-out loss in words. Of verdicts it is the `−log` of a chance, which a person can picture.
+    fn say(&self, loss: f64) -> String {
+        match self.objective {
+            Objective::Kto | Objective::Dpo => format!("{:.1}%", 100.0 * (-loss).exp()),
+            Objective::Sft | Objective::Orpo => format!("{loss:.3}"),
+        }
+    }
+
+    /// What was measured, and after how many steps.
+    fn measured(&self, steps: u32) -> String {
+        let Self { kept, objective } = self;
+        let after = format!("after {steps} steps");
+        match (objective, kept) {
+            (Objective::Kto, 1) => format!("how surely it knows your verdict on the one text kept back, {after} (50% is a guess)"),
+            (Objective::Kto, _) => {
+                format!("how surely it tells texts you liked from others, of {kept} kept back, {after} (50% is a guess)")
+            }
+            (Objective::Dpo, 1) => format!("how surely it tells the better text of the one pair kept back, {after} (50% is a guess)"),
+            (Objective::Dpo, _) => format!("how surely it tells the better text of {kept} pairs kept back, {after} (50% is a guess)"),
+            (Objective::Sft | Objective::Orpo, _) => format!("held-out loss {after}, lower is better"),
+        }
+    }
+
+    fn caution(&self) -> &'static str {
+        let verdicts = matches!(self.objective, Objective::Kto | Objective::Dpo);
+        if verdicts && self.kept < FEW_JUDGEMENTS { " With so few kept back, take that as a hint; more thumbs make it surer." } else { "" }
+    }
+}
+
+fn in_words(halving: &Halving, search: &Search, scale: &Scale, found: &Found) -> String {
     let cut = if found.out_of_time { " The time was over before all of them had climbed." } else { "" };
     let steps = halving.rungs.get(found.rung).copied().unwrap_or(0);
     let tried = search.trials.iter().skip(1).filter(|trial| !trial.rungs.is_empty()).count();
     let name = |trial: usize| space::in_words(search.trials[trial].recipe, &search.trials[trial].hyperparameters);
+    let (measured, caution) = (scale.measured(steps), scale.caution());
     match (found.winner, found.best, found.default_loss) {
         (0, None, _) if tried == 0 => {
             "The time was over before anything could be compared, so the default settings are trained.".to_owned()
         }
         (0, None, _) => format!("None of {tried} other settings could be compared with the default ones, so those are trained.{cut}"),
         (0, Some((_, best)), default) => {
-            let default = default
-                .map_or(String::new(), |loss| format!(": held-out loss {loss:.3} after {steps} steps, the best other one {best:.3}"));
-            format!("Of {tried} other settings none was clearly better than the default ones{default}. The default is trained.{cut}")
+            let figures = default.map_or(String::new(), |loss| {
+                format!(": the default reaches {}, the best other one {} ({measured})", scale.say(loss), scale.say(best))
+            });
+            format!(
+                "Of {tried} other settings none was clearly better than the default ones{figures}. The default is trained.{caution}{cut}"
+            )
         }
         (winner, Some((_, best)), Some(default)) => {
-            let lower = (1.0 - best / default) * 100.0;
-            format!(
-                "Of {tried} other settings the best is a {}: held-out loss {best:.3} after {steps} steps, {lower:.1}% below the default's {default:.3}.{cut}",
-                name(winner)
-            )
+            let (name, best, default) = (name(winner), scale.say(best), scale.say(default));
+            format!("Of {tried} other settings the best is a {name}: it reaches {best}, the default {default} ({measured}).{caution}{cut}")
         }
         (winner, ..) => format!("The default settings failed; the best of {tried} others is a {}.{cut}", name(winner)),
     }

@@ -1,7 +1,7 @@
 //! What is learned from: examples (SFT), or judgements about texts ([`Preference`]).
 
 use crate::data::{Split, hex};
-use crate::preference::Text;
+use crate::preference::{KeptBack, Text};
 use crate::run::Desk;
 use crate::tuned::Tuned;
 use crate::{Dataset, Example, PairLoss, Preference, SingleLoss, Stop, TrainError};
@@ -146,16 +146,25 @@ impl<'a> Task<'a> {
         Ok(())
     }
 
-    /// Mean loss over what is held out, by weight; without `weights`, that of the bare base.
+    /// Mean loss over what is held out, by weight; without `weights`, that of the bare base. Single texts are told apart instead.
     pub fn heldout_loss(&self, tuned: &dyn Tuned, weights: Option<&[f32]>, desk: &mut Desk) -> Result<f64, Stop> {
         let total: f64 = self.heldout.iter().map(Item::weight).sum();
-        let shift = self.shift(&self.heldout.iter().collect::<Vec<_>>(), tuned, weights, desk)?;
-        let mut loss = 0.0;
+        let (mut loss, mut singles) = (0.0, Vec::new());
         for chunk in chunks(self.heldout.iter().collect(), tuned, desk.rows_at_once) {
             let found = tuned.log_probabilities(weights, &texts(&chunk), &mut desk.workspace, desk.control)?;
             for (item, found) in by_item(&chunk, &found) {
-                loss += item.weight() / total * item.cost(&self.preference, shift, found).0;
+                match item.kind {
+                    Kind::Single { liked } => {
+                        let (reward, tokens) = (found[0] - item.base[0], item.texts[0].answer.len() as f64);
+                        singles.push(KeptBack { liked, weight: item.weight(), reward, tokens });
+                    }
+                    Kind::Example | Kind::Pair => loss += item.weight() / total * item.cost(&self.preference, 0.0, found).0,
+                }
             }
+        }
+        if !singles.is_empty() {
+            let share = singles.iter().map(|text| text.weight).sum::<f64>() / total;
+            loss += share * self.preference.told_apart(&singles);
         }
         Ok(loss)
     }
@@ -172,7 +181,7 @@ impl<'a> Task<'a> {
     ) -> Result<(f64, usize), Stop> {
         let items: Vec<&Item> = batch.iter().map(|index| &self.train[*index]).collect();
         let total: f64 = items.iter().map(|item| item.weight()).sum();
-        let shift = self.shift(&items, tuned, Some(weights), desk)?;
+        let shift = self.shift(&items, tuned, weights, desk)?;
         let (mut loss, mut rows) = (0.0, 0);
         for (part, chunk) in chunks(items, tuned, desk.rows_at_once).into_iter().enumerate() {
             let texts = texts(&chunk);
@@ -195,7 +204,7 @@ impl<'a> Task<'a> {
     }
 
     /// KTO's `z₀` over these items; 0 for every other loss.
-    fn shift(&self, items: &[&Item], tuned: &dyn Tuned, weights: Option<&[f32]>, desk: &mut Desk) -> Result<f64, Stop> {
+    fn shift(&self, items: &[&Item], tuned: &dyn Tuned, weights: &[f32], desk: &mut Desk) -> Result<f64, Stop> {
         let singles: Vec<&Example> =
             items.iter().filter(|item| matches!(item.kind, Kind::Single { .. })).flat_map(|item| item.texts.iter().copied()).collect();
         if self.preference.singles != SingleLoss::Kto || singles.len() < 2 {
@@ -212,7 +221,7 @@ impl<'a> Task<'a> {
         for chunk in chunks(items.iter().collect(), tuned, desk.rows_at_once) {
             let texts = texts(&chunk);
             let mut ask = |weights| tuned.log_probabilities(weights, &texts, &mut desk.workspace, desk.control);
-            sum += ask(weights)?.iter().sum::<f64>() - ask(None)?.iter().sum::<f64>();
+            sum += ask(Some(weights))?.iter().sum::<f64>() - ask(None)?.iter().sum::<f64>();
         }
         Ok((sum / mismatched.len().max(1) as f64).max(0.0))
     }

@@ -9,6 +9,8 @@
 //! | KTO (arXiv 2402.01306) | `1 − σ(β (r − z₀))` for a liked text, `1 − σ(β (z₀ − r))` for another |
 //! | unpaired | the same with `z₀ = 0`: TRL's `apo_zero_unpaired` (arXiv 2408.06266) |
 //!
+//! Single texts that were kept back are measured otherwise: see [`Preference::told_apart`].
+//!
 //! KTO's `z₀` is the mean of `r` over prompts with answers of *other* texts of the batch, at least 0, and counts as a constant.
 
 use crate::TrainError;
@@ -78,10 +80,46 @@ impl Preference {
         if liked { (1.0 - share, -slope) } else { (share, slope) }
     }
 
+    /// What judged texts that were kept back say: `−log` of how surely a liked one is told from another one, over all such two.
+    ///
+    /// That is DPO's loss of two texts of different prompts. KTO's own loss would hide what was learned: a training makes all texts
+    /// likelier or unlikelier by far more than liked ones over others, and of one text up and one down that gives 0.5 whatever was
+    /// learned; its `z₀` is no help over a few texts. Here what all have in common falls out, by token, as lengths differ. Where
+    /// all were judged alike there is nothing to tell apart, and it is `−log σ(±β r)`.
+    pub(crate) fn told_apart(&self, texts: &[KeptBack]) -> f64 {
+        let total: f64 = texts.iter().map(|text| text.weight).sum();
+        let length = texts.iter().map(|text| text.weight * text.tokens).sum::<f64>() / total;
+        let of = |liked: bool| texts.iter().filter(move |text| text.liked == liked);
+        let (mut loss, mut weights) = (0.0, 0.0);
+        for liked in of(true) {
+            for other in of(false) {
+                let margin = length * (liked.reward / liked.tokens - other.reward / other.tokens);
+                loss += liked.weight * other.weight * softplus(-self.beta * margin);
+                weights += liked.weight * other.weight;
+            }
+        }
+        if weights > 0.0 {
+            return loss / weights;
+        }
+        let alone = |text: &KeptBack| text.weight * softplus(self.beta * if text.liked { -text.reward } else { text.reward });
+        texts.iter().map(alone).sum::<f64>() / total
+    }
+
     fn margin(&self, margin: f64) -> (f64, [f64; 2]) {
         let slope = self.beta * sigmoid(-self.beta * margin);
         (softplus(-self.beta * margin), [-slope, slope])
     }
+}
+
+/// A judged text that only measures.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeptBack {
+    pub liked: bool,
+    pub weight: f64,
+    /// How much likelier its answer is than under the bare base: `r`.
+    pub reward: f64,
+    /// Of the answer.
+    pub tokens: f64,
 }
 
 /// What a loss knows of a text.
@@ -154,5 +192,27 @@ mod tests {
         let preference = Preference { pairs: PairLoss::Orpo, ..Preference::default() };
         let (cost, slopes) = preference.pair(certain, certain);
         assert!(cost.is_finite() && slopes.iter().all(|slope| slope.is_finite()), "{cost} {slopes:?}");
+    }
+
+    fn told_apart(texts: &[(bool, f64, f64)]) -> f64 {
+        let text = |&(liked, reward, tokens)| KeptBack { liked, weight: 1.0, reward, tokens };
+        Preference { beta: 0.1, ..Preference::default() }.told_apart(&texts.iter().map(text).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_all_texts_have_in_common_does_not_count_and_what_tells_them_apart_does() {
+        let nothing = told_apart(&[(true, 0.0, 100.0), (false, 0.0, 80.0)]);
+        assert!((nothing - std::f64::consts::LN_2).abs() < 1e-12, "a coin: {nothing}");
+        // By 0.3 a token, whatever the length.
+        let drift = told_apart(&[(true, 30.0, 100.0), (false, 24.0, 80.0)]);
+        assert!((drift - nothing).abs() < 1e-12, "all of them likelier alike: {drift}");
+        let learned = |by: f64| told_apart(&[(true, 30.0 + by, 100.0), (false, 24.0, 80.0)]);
+        assert!(learned(5.0) < learned(1.0) && learned(1.0) < drift && drift < learned(-1.0));
+    }
+
+    #[test]
+    fn texts_that_were_all_liked_or_all_not_are_measured_alone() {
+        assert!((told_apart(&[(true, 10.0, 50.0)]) - softplus(-1.0)).abs() < 1e-12);
+        assert!((told_apart(&[(false, 10.0, 50.0)]) - softplus(1.0)).abs() < 1e-12);
     }
 }

@@ -18,6 +18,9 @@ const HALVING: usize = 3;
 /// A winner's held-out loss must be below the default's by this share: less is within what another seed does to it.
 const LEAST_GAIN: f64 = 0.005;
 
+/// Judgements say a bit each where a text says its every word, so one of `n` that were kept back may turn by chance.
+const LEAST_GAIN_OF_ONE: f64 = 0.05;
+
 /// Fewer updates than this say nothing about a configuration: the warm-up alone takes ten.
 const FEWEST_STEPS: u32 = 12;
 
@@ -28,11 +31,13 @@ const PLANNED_SHARE: f64 = 0.85;
 const TRIALS: u64 = 0x5345_4152_4348;
 
 /// How many trials begin, the default among them, and the updates of each rung.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Halving {
     pub trials: usize,
     /// Rising.
     pub rungs: Vec<u32>,
+    /// The share by which a winner's held-out loss must be below the default's.
+    pub least_gain: f64,
 }
 
 /// What a trial reached at a rung.
@@ -79,11 +84,16 @@ impl Halving {
         };
         let shapes: [(usize, &[u32]); 8] =
             [(27, &[9, 3, 1]), (18, &[9, 3, 1]), (12, &[9, 3, 1]), (9, &[9, 3, 1]), (9, &[9, 3]), (6, &[9, 3]), (6, &[9]), (4, &[9])];
-        let all = shapes.map(|(trials, shares)| Self { trials, rungs: rungs(shares) });
+        let all = shapes.map(|(trials, shares)| Self { trials, rungs: rungs(shares), least_gain: Self::least_gain(None) });
         let affordable = budget.mul_f64(PLANNED_SHARE).as_secs_f64();
         let second = whole.as_secs_f64() / f64::from(steps.max(1));
         let [.., smallest] = &all;
         all.iter().find(|halving| halving.updates() as f64 * second <= affordable).unwrap_or(smallest).clone()
+    }
+
+    /// The share of the default's held-out loss that counts as a gain, when it is taken over texts, or over so many judgements.
+    pub fn least_gain(judgements: Option<usize>) -> f64 {
+        judgements.map_or(LEAST_GAIN, |count| LEAST_GAIN.max(LEAST_GAIN_OF_ONE / (count.max(1) as f64).sqrt()))
     }
 
     /// Updates of all its trials.
@@ -136,7 +146,7 @@ impl Halving {
             let default = at(measured, 0, rung);
             if let (Some((best_loss, trial)), Some(default)) = (best, default) {
                 // A default that fails is beaten by whatever does not.
-                let better = default.heldout_loss.is_none_or(|loss| best_loss < loss * (1.0 - LEAST_GAIN));
+                let better = default.heldout_loss.is_none_or(|loss| best_loss < loss * (1.0 - self.least_gain));
                 let winner = if better { trial } else { 0 };
                 return Found { winner, best: Some((trial, best_loss)), default_loss: default.heldout_loss, rung, out_of_time };
             }

@@ -1,9 +1,11 @@
 //! Successive halving over a made-up landscape of losses, and over real trainings of a tiny base.
 
 use crate::fixture::{Recorder, dataset, quick_config, tiny_base};
+use model::{LoraShape, Projection};
 use std::time::Duration;
 use training::{
-    Control, Found, Halving, Measured, NextTrial, Outcome, RunConfig, SoftPromptConfig, TrainError, draw_configurations, soft_prompt,
+    Control, Example, Found, Halving, Judgement, Judgements, LoraConfig, Measured, NextTrial, Outcome, Preference, RunConfig, SingleLoss,
+    SoftPromptConfig, TrainError, draw_configurations, lora_from_judgements, soft_prompt,
 };
 
 const NEVER: Duration = Duration::MAX;
@@ -29,7 +31,7 @@ fn run(halving: &Halving, known: &mut Vec<Measured>, budget: Duration, loss: &dy
 }
 
 fn nine() -> Halving {
-    Halving { trials: 9, rungs: vec![13, 40, 120] }
+    Halving { trials: 9, rungs: vec![13, 40, 120], least_gain: Halving::least_gain(None) }
 }
 
 #[test]
@@ -135,7 +137,7 @@ fn configurations_are_drawn_evenly_and_the_same_at_the_same_seed() {
 fn a_search_over_real_trainings_is_the_same_after_a_kill_in_the_middle_of_a_trial() {
     const RATES: [f64; 4] = [1e-5, 0.05, 0.02, 1e9];
     let base = tiny_base(true);
-    let halving = Halving { trials: 4, rungs: vec![6, 18] };
+    let halving = Halving { trials: 4, rungs: vec![6, 18], least_gain: Halving::least_gain(None) };
     let trial = |dir: &std::path::Path, trial: usize, rung: usize, control: &Control, recorder: &mut Recorder| {
         let run = RunConfig { steps: halving.rungs[rung], learning_rate: RATES[trial], checkpoint_steps: 3, ..quick_config().run };
         let config = SoftPromptConfig { run, ..quick_config() };
@@ -168,4 +170,57 @@ fn a_search_over_real_trainings_is_the_same_after_a_kill_in_the_middle_of_a_tria
     assert_eq!(search(dirs[1].path(), &mut broken, None), Some(found));
     assert_eq!(broken, unbroken, "loss for loss");
     assert!(found.winner == 1 || found.winner == 2, "a rate that learns beats one that does not: {found:?}");
+}
+
+/// Liked texts go up the vocabulary, the others down; prompts differ.
+fn judged(seed: u64, liked: bool) -> Judgement {
+    let start = 3 + (seed % 5) as u32;
+    let answer = (0..8).map(|step| if liked { start + step } else { 28 - start - step }).collect();
+    let prompt = vec![(seed % 29) as u32, 1];
+    Judgement::Single { text: Example { prompt, answer, weight: 1.0 }, liked }
+}
+
+/// What a search over these rates finds; the first is the default.
+fn search_over(rates: &[f64], singles: SingleLoss) -> (Found, Vec<f64>) {
+    let base = tiny_base(true);
+    // One text of each kind is kept back, as of a person with ten thumbs.
+    let data =
+        Judgements { train: (0..8).map(|seed| judged(seed, seed % 2 == 0)).collect(), heldout: vec![judged(11, true), judged(12, false)] };
+    let halving = Halving { trials: rates.len(), rungs: vec![12], least_gain: Halving::least_gain(Some(data.heldout.len())) };
+    let mut known = Vec::new();
+    loop {
+        let (trial, rung) = match halving.next(&known, Duration::ZERO, NEVER) {
+            NextTrial::Over(found) => return (found, known.iter().filter_map(|one: &Measured| one.heldout_loss).collect()),
+            NextTrial::Train { trial, rung } => (trial, rung),
+        };
+        let config = LoraConfig {
+            shape: LoraShape { rank: 3, alpha: 6.0, rank_stabilised: false, dora: false, targets: Projection::ALL.to_vec() },
+            preference: Preference { beta: 0.1, singles, ..Preference::default() },
+            run: RunConfig { steps: halving.rungs[rung], learning_rate: rates[trial], ..quick_config().run },
+            ..LoraConfig::default()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let outcome = lora_from_judgements(&base, &data, &config, dir.path(), false, &Control::default(), &mut Recorder::default());
+        let Outcome::Finished(trained) = outcome.unwrap() else { panic!("it was not stopped") };
+        known.push(measured(trial, rung, trained.heldout_after));
+    }
+}
+
+#[test]
+fn a_search_over_thumbs_sees_which_trial_tells_liked_texts_from_others() {
+    for singles in [SingleLoss::Unpaired, SingleLoss::Kto] {
+        let (found, losses) = search_over(&[1e-5, 1e-4, 0.02, 0.002], singles);
+        assert_eq!(found.winner, 2, "{singles:?}: {losses:?}");
+        assert!(losses[2] < losses[3] && losses[3] < losses[1], "{singles:?}: the more it learned, the lower: {losses:?}");
+        let (found, losses) = search_over(&[0.02, 1e-5, 1e-4, 0.002], singles);
+        assert_eq!(found.winner, 0, "{singles:?}: nothing beats the default here: {losses:?}");
+        let (found, losses) = search_over(&[1e-5, 1e-6, 2e-5, 4e-5], singles);
+        assert_eq!(found.winner, 0, "{singles:?}: what is hardly better is chance: {losses:?}");
+    }
+}
+
+#[test]
+fn few_judgements_must_show_a_larger_gain_than_many_and_than_texts() {
+    let gains = [Halving::least_gain(Some(2)), Halving::least_gain(Some(20)), Halving::least_gain(Some(1000)), Halving::least_gain(None)];
+    assert!(gains[0] > 0.03 && gains[0] > gains[1] && gains[1] > gains[2] && gains[2] == gains[3], "{gains:?}");
 }
