@@ -30,11 +30,11 @@ fn request(desk: &Desk, base: &Base, recipe: Recipe, quantization: BasePrecision
 }
 
 #[test]
-fn a_qwen_and_a_packed_phi_are_trained_on_and_write_with_what_was_learned() {
+fn a_qwen_a_stretched_llama_and_a_packed_phi_are_trained_on_and_write_with_what_was_learned() {
     let desk = Desk::open();
     for (name, recipe, held) in [
         ("decoders/qwen2", Recipe::Dora, BasePrecision::Fp32),
-        ("decoders/mistral", Recipe::SoftPrompt, BasePrecision::Bf16),
+        ("decoders/yarn", Recipe::SoftPrompt, BasePrecision::Bf16),
         ("gguf/phi3-q4_0.gguf", Recipe::Lora, BasePrecision::Int4),
     ] {
         let base = imported(&desk, name);
