@@ -205,6 +205,18 @@ fn what_was_trained_writes_with_the_same_probabilities() {
             let found = base.log_probabilities(Some((&layout, &weights)), &batch, &mut workspace, &Control::default()).unwrap();
             let dir = tempfile::tempdir().unwrap();
             layout.adapter(&weights).save(dir.path(), base.config(), name).unwrap();
+            if base.config().joins_projections() {
+                // As PEFT 0.21.2 names and cuts them.
+                let bytes = std::fs::read(dir.path().join("adapter_model.safetensors")).unwrap();
+                let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+                let shape = |tensor: &str| file.tensor(&format!("base_model.model.model.layers.1.{tensor}")).unwrap().shape().to_vec();
+                let (config, rank) = (base.config(), layout.shape().rank);
+                let fused = config.query_width() + 2 * config.kv_width();
+                assert_eq!(shape("self_attn.qkv_proj.lora_A.weight"), [rank, config.hidden]);
+                assert_eq!(shape("self_attn.qkv_proj.lora_B.weight"), [fused, rank]);
+                assert_eq!(shape("mlp.gate_up_proj.lora_B.weight"), [2 * config.intermediate, rank]);
+                assert_eq!(file.len(), config.layers * 4 * if dora { 3 } else { 2 });
+            }
             let lora = Arc::new(Lora::load(dir.path(), base.config()).unwrap());
             assert_eq!(layout.flatten(&lora), weights, "{name}, DoRA {dora}: through its file");
             let adapters = Adapters { lora: Some(WeightedLora { lora, strength: 1.0 }), ..Adapters::default() };
