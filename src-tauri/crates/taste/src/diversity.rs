@@ -11,7 +11,11 @@ pub fn repetition(text: &str) -> f64 {
 }
 
 pub(crate) fn repeated_4_grams(reading: &Reading) -> f64 {
-    let words: Vec<u64> = reading.iter().map(hash).collect();
+    repeated(&reading.iter().map(hash).collect::<Vec<u64>>())
+}
+
+/// The same of the words' hashes.
+pub(crate) fn repeated(words: &[u64]) -> f64 {
     if words.len() < 5 {
         return 0.0;
     }
@@ -26,7 +30,7 @@ pub(crate) fn repeated_4_grams(reading: &Reading) -> f64 {
     (all - grams.len()) as f64 / all as f64
 }
 
-fn hash(word: &str) -> u64 {
+pub(crate) fn hash(word: &str) -> u64 {
     let mut hasher = Fnv::default();
     hasher.write(word.as_bytes());
     hasher.finish()

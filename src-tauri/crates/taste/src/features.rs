@@ -3,6 +3,7 @@
 use crate::diversity;
 use crate::lexicon::{self, ACTION, DARK, DESCRIPTIVE, FIRST_PERSON, PAST, PRESENT, SENSE, STOP, WARM, WordMap};
 use crate::reading::Reading;
+use crate::words::{Said, Small, Words};
 use serde::Deserialize;
 use std::sync::LazyLock;
 
@@ -22,7 +23,7 @@ const fn feature(name: &'static str, more: &'static str, less: Option<&'static s
 
 /// The features, in the order of [`style`]: those that most people would name, then [`DETAILS`] finer ones that taste
 /// believes more slowly.
-pub const STYLE_FEATURES: [StyleFeature; 24] = [
+pub const STYLE_FEATURES: [StyleFeature; 25] = [
     feature("dialogue", "dialogue", None),
     feature("sentence_length", "long sentences", Some("short sentences")),
     feature("first_person", "first person", Some("third person")),
@@ -47,10 +48,11 @@ pub const STYLE_FEATURES: [StyleFeature; 24] = [
     feature("turns", "turns and surprises", Some("an even course")),
     feature("denials", "what is not", None),
     feature("rare_words", "uncommon words", Some("common words")),
+    feature("variety", "many different words", Some("few words said again")),
 ];
 
 /// How many of the features, the last ones, are details.
-pub(crate) const DETAILS: usize = 9;
+pub(crate) const DETAILS: usize = 10;
 
 /// Number of style features.
 pub const STYLE: usize = STYLE_FEATURES.len();
@@ -59,12 +61,14 @@ pub const STYLE: usize = STYLE_FEATURES.len();
 ///
 /// Means and deviations are those of `assets/words/style.json`, measured by `examples/word_statistics.rs`.
 pub fn style(text: &str) -> [f64; STYLE] {
-    standardised(raw(&Reading::new(text)))
+    standardised(raw_style(text))
 }
 
 /// The style features in their own units: shares, means of logarithms, square roots of counts a hundred words.
 pub fn raw_style(text: &str) -> [f64; STYLE] {
-    raw(&Reading::new(text))
+    let (reading, mut words) = (Reading::new(text), Words::default());
+    let said = words.read(&reading);
+    raw(&reading, &words, &said)
 }
 
 pub(crate) fn standardised(raw: [f64; STYLE]) -> [f64; STYLE] {
@@ -89,25 +93,21 @@ static POPULATION: LazyLock<[(f64, f64); STYLE]> = LazyLock::new(|| {
     })
 });
 
-pub(crate) fn raw(reading: &Reading) -> [f64; STYLE] {
-    let n = reading.words.len();
+pub(crate) fn raw(reading: &Reading, words: &Words, said: &[Said]) -> [f64; STYLE] {
+    let n = said.len();
     let mut counts = Counts::default();
     let mut letters = 0;
-    // Where each content word stood last, to see echoes within fifty words.
-    let mut seen: WordMap<&str, usize> = WordMap::with_capacity_and_hasher(n / 2, Default::default());
-    let (mut content, mut echoes, mut rarity) = (0, 0, 0.0);
-    for (at, word) in reading.words.iter().enumerate() {
-        let text = reading.slice(*word);
-        let lists = lexicon::lists(text);
-        counts.add(lists, word.spoken);
-        counts.add_small(text);
-        letters += text.chars().count();
-        if lists & STOP == 0 {
+    let (mut content, mut echoes, mut rarity, mut apart) = (0, 0, 0.0, 0);
+    for (said, word) in said.iter().zip(&reading.words) {
+        let known = words.known(*said);
+        counts.add(known.lists, word.spoken);
+        counts.add_small(known.small);
+        letters += known.letters;
+        apart += said.ago.map_or(WINDOW, |ago| (ago as usize).min(WINDOW));
+        if known.lists & STOP == 0 {
             content += 1;
-            rarity += lexicon::rarity(&lexicon::stem(text));
-            if seen.insert(text, at).is_some_and(|before| at - before <= 50) {
-                echoes += 1;
-            }
+            rarity += known.rarity;
+            echoes += usize::from(said.ago.is_some_and(|ago| ago <= ECHO));
         }
     }
     let per_hundred = |count: usize| if n == 0 { 0.0 } else { (100.0 * count as f64 / n as f64).sqrt() };
@@ -126,10 +126,10 @@ pub(crate) fn raw(reading: &Reading) -> [f64; STYLE] {
         per_hundred(counts.action),
         per_hundred(counts.warm),
         per_hundred(counts.dark),
-        ending_mood(reading),
+        ending_mood(reading, words, said),
         f64::from(reading.last == Some('"')),
         per_hundred(counts.descriptive),
-        share(echoes, content) + diversity::repeated_4_grams(reading),
+        share(echoes, content) + diversity::repeated(&said.iter().map(|said| words.known(*said).hash).collect::<Vec<u64>>()),
         (1.0 + n as f64).ln(),
         share(marks('?'), sentences).sqrt(),
         share(marks('!'), sentences).sqrt(),
@@ -143,8 +143,17 @@ pub(crate) fn raw(reading: &Reading) -> [f64; STYLE] {
         per_hundred(counts.turns),
         per_hundred(counts.denials),
         share_of(rarity, content),
+        share(apart, n * WINDOW),
     ]
 }
+
+/// A content word that was said so many words ago is an echo.
+const ECHO: u32 = 50;
+
+/// Words of a window. A word stands for the first time in so many of the windows around it as there are words since it was said,
+/// so the mean of those is the share of different words in all windows of this length (but for the windows at both ends of a
+/// text), however long the text is (Covington & McFall, "The moving-average type–token ratio", 2010).
+const WINDOW: usize = 50;
 
 /// Standard deviation of the logarithms of sentence lengths.
 fn sentence_variety(reading: &Reading) -> f64 {
@@ -176,15 +185,13 @@ struct Counts {
 }
 
 impl Counts {
-    /// Words that do not name anything, but say how it is told.
-    fn add_small(&mut self, word: &str) {
-        match word {
-            "she" | "her" | "hers" | "herself" => self.she += 1,
-            "he" | "him" | "his" | "himself" => self.he += 1,
-            "but" | "yet" | "however" | "instead" | "suddenly" | "until" | "though" | "although" => self.turns += 1,
-            "no" | "not" | "never" | "nothing" | "nobody" | "none" | "nor" | "neither" | "cannot" | "without" => self.denials += 1,
-            _ if word.ends_with("n't") => self.denials += 1,
-            _ => {}
+    fn add_small(&mut self, small: Small) {
+        match small {
+            Small::She => self.she += 1,
+            Small::He => self.he += 1,
+            Small::Turn => self.turns += 1,
+            Small::Denial => self.denials += 1,
+            Small::None => {}
         }
     }
 
@@ -205,13 +212,13 @@ impl Counts {
 }
 
 /// Warm against dark words in the last two sentences, or the last twenty words if those are more; −1…1.
-fn ending_mood(reading: &Reading) -> f64 {
-    let n = reading.words.len();
+fn ending_mood(reading: &Reading, words: &Words, said: &[Said]) -> f64 {
+    let n = said.len();
     let two_sentences = reading.sentences.iter().rev().nth(1).map_or(0, |sentence| sentence.first);
     let start = two_sentences.min(n.saturating_sub(20));
     let (mut warm, mut dark) = (0.0, 0.0);
-    for word in start..n {
-        let lists = lexicon::lists(reading.word(word));
+    for said in &said[start..] {
+        let lists = words.known(*said).lists;
         warm += f64::from(lists & WARM != 0);
         dark += f64::from(lists & DARK != 0);
     }

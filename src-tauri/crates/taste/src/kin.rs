@@ -1,7 +1,7 @@
 //! Groups of words of kindred meaning, or that keep company: what a text is about, as far as taste can name it.
 
 use crate::lexicon::{self, WordMap};
-use crate::reading::Reading;
+use crate::words::{Said, Words};
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -22,8 +22,11 @@ struct Groups {
     /// The coarse ones, then the fine ones, each of them part of a coarse one, then those that keep company.
     all: Vec<Group>,
     /// Word → fine and coarse group, and the one it keeps company in; also from the stems of those words.
-    of: WordMap<String, [u16; 3]>,
+    of: WordMap<String, Places>,
 }
+
+/// The groups that a word is in.
+pub(crate) type Places = [u16; 3];
 
 /// Stands where a word is in no group of a kind.
 const NONE: u16 = u16::MAX;
@@ -80,17 +83,22 @@ pub(crate) fn kinds() -> [Range<usize>; 3] {
     [0..groups.coarse, groups.coarse..groups.kin, groups.kin..groups.all.len()]
 }
 
+/// The groups of a word, else those of its stem.
+pub(crate) fn places(word: &str, stem: &str) -> Places {
+    let groups = &*GROUPS;
+    groups.of.get(word).or_else(|| groups.of.get(stem)).copied().unwrap_or([NONE; 3])
+}
+
 /// How much of each group a text holds, in standard deviations from the mean of ordinary stories, each within ±3.
-pub(crate) fn kin(reading: &Reading) -> Vec<f32> {
+pub(crate) fn kin(words: &Words, said: &[Said]) -> Vec<f32> {
     let groups = &*GROUPS;
     let mut counts = vec![0u32; groups.all.len()];
-    for word in reading.iter() {
-        let found = groups.of.get(word).or_else(|| groups.of.get(lexicon::stem(word).as_ref()));
-        for group in found.into_iter().flatten().filter(|group| **group != NONE) {
-            counts[*group as usize] += 1;
+    for said in said {
+        for group in words.known(*said).kin.into_iter().filter(|group| *group != NONE) {
+            counts[usize::from(group)] += 1;
         }
     }
-    let n = reading.words.len().max(1) as f64;
+    let n = said.len().max(1) as f64;
     let standardised = |(group, count): (&Group, &u32)| {
         let share = if *count == 0 { 0.0 } else { (100.0 * f64::from(*count) / n).sqrt() };
         ((share - group.mean) / group.deviation).clamp(-3.0, 3.0) as f32

@@ -18,6 +18,7 @@ mod reading;
 mod relevance;
 mod single;
 mod vote;
+mod words;
 
 pub use diversity::{distinct_2, fluency, repetition};
 pub use features::{STYLE, STYLE_FEATURES, StyleFeature, raw_style, style};

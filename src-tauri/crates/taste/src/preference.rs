@@ -3,12 +3,14 @@
 mod card;
 mod design;
 mod evidence;
+mod luck;
 mod solve;
 mod term;
 mod validate;
 
 use crate::kin;
 use crate::reading::Reading;
+use crate::words::Words;
 use design::Design;
 use domain::TasteTraining;
 use serde::{Deserialize, Serialize};
@@ -107,11 +109,14 @@ pub struct TasteModel {
     pub auc_low: Option<f64>,
     /// Log of how much likelier the newest thumbs are under a taste like this than under none.
     pub evidence: f64,
+    /// How often the same verdicts in a random order look as much like a taste; an upper bound where that is often.
+    #[serde(default = "not_known")]
+    pub chance: f64,
     /// The first thumb of the present taste, counted from 0; those before it speak of another and count for little.
     #[serde(default)]
     pub since: u32,
-    /// Whether there are enough thumbs, `auc` beats chance and the evidence speaks for a taste; only then may it vote.
-    /// Random thumbs pass in less than two looks of a hundred.
+    /// Whether there are enough thumbs, `auc` beats chance and so much of a taste is no luck; only then may it vote.
+    /// Random thumbs pass in less than one look of a hundred.
     pub confident: bool,
     pub priors: Priors,
     /// The bias and the style terms, in the order of `covariance`.
@@ -141,9 +146,6 @@ pub const FEWEST_THUMBS: usize = 8;
 pub const FEWEST_OF_EACH: usize = 2;
 /// The newest thumbs that are learned from; more would tell nothing that these do not.
 const MOST_LEARNED: usize = 2000;
-/// Log of how much likelier a taste must make the newest thumbs than none. At 0.5, random thumbs
-/// passed in two looks of 120.
-const ENOUGH_EVIDENCE: f64 = 1.0;
 
 impl TasteModel {
     /// Fits the model to all that was said; deterministic, and defined for no data at all.
@@ -170,12 +172,14 @@ impl TasteModel {
         };
         let mut design = Design::new(data, options.max_vocab as usize, priors);
         let steps = options.epochs.clamp(1, 25) as usize * 4;
-        let weighed = evidence::weigh(data, &design, priors, choose);
+        let since = if choose { evidence::change(data, &design, priors) } else { 0 };
+        let verdicts = evidence::Verdicts::new(data, &design, priors, since);
+        let weighed = evidence::weigh(&verdicts, priors, choose);
         let liked = all.thumbs.iter().filter(|thumb| thumb.liked).count();
         let disliked = all.thumbs.len() - liked;
         let enough = all.thumbs.len() >= FEWEST_THUMBS && liked.min(disliked) >= FEWEST_OF_EACH;
-        let validated = if enough { validate::cross_validate(data, &design, priors, weighed.since, steps) } else { None };
-        design.settle(priors, &weighed.chosen, weighed.since);
+        let validated = if enough { validate::cross_validate(data, &design, &verdicts, priors, since, steps) } else { None };
+        design.settle(priors, &weighed.chosen, since);
         let design = &design;
         let fit = solve::fit(design, |_| true, steps, None);
         let (sd, covariance) = fit.dense_posterior();
@@ -200,8 +204,9 @@ impl TasteModel {
             auc: validated.map(|found| rounded(found.auc)),
             auc_low: validated.map(|found| rounded(found.low)),
             evidence: rounded(weighed.evidence),
-            since: if weighed.since == 0 { 0 } else { (skipped + weighed.since) as u32 },
-            confident: validated.is_some_and(|found| found.beyond_chance && (weighed.evidence > ENOUGH_EVIDENCE || found.beyond_luck)),
+            chance: rounded(weighed.chance),
+            since: if since == 0 { 0 } else { (skipped + since) as u32 },
+            confident: validated.is_some_and(|found| found.beyond_chance) && luck::is_none(weighed.chance),
             priors: *priors,
             style,
             words: words.collect(),
@@ -233,11 +238,13 @@ impl TasteModel {
 
     /// Style terms in the order of `self.style`, and the words, of a text.
     fn terms_of(&self, text: &str) -> Terms {
-        let reading = Reading::new(text);
-        let measures = Measures::new(&reading);
+        let (reading, mut known) = (Reading::new(text), Words::default());
+        let said = known.read(&reading);
+        let measures = Measures::new(&reading, &known, &said);
         // A file of another version may know other terms; those that this one cannot measure say nothing.
         let dense = self.style.iter().map(|term| Term::named(&term.name).map_or(0.0, |term| term.value(&measures))).collect();
-        let mut words: BTreeMap<String, f64> = design::word_vector(&reading).into_iter().collect();
+        let mut words: BTreeMap<String, f64> =
+            known.vector(&said).into_iter().map(|(stem, value)| (known.stems[stem as usize].clone(), value)).collect();
         if self.priors.kin > 0.0 {
             words.extend(kin::held(&measures.kin).map(|(group, value)| (kin::key(group), value)));
         }
@@ -263,6 +270,11 @@ impl TasteModel {
         }
         Prediction::new(logit, variance.max(0.0).sqrt())
     }
+}
+
+/// Files of older programs do not say it.
+fn not_known() -> f64 {
+    1.0
 }
 
 impl Prediction {

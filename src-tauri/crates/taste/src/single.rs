@@ -1,7 +1,7 @@
 //! The commonest words one by one: small ones (`the`, `but`, `you`), which say how something is told, and others.
 
 use crate::lexicon::WordMap;
-use crate::reading::Reading;
+use crate::words::{Said, Words};
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -40,16 +40,19 @@ pub(crate) fn kinds() -> [Range<usize>; 2] {
     [0..singles.small, singles.small..singles.words.len()]
 }
 
+/// Which of them a word is.
+pub(crate) fn place(word: &str) -> Option<u32> {
+    SINGLES.places.get(word).copied()
+}
+
 /// How often a text says each of them, in standard deviations from the mean of ordinary stories, each within ±3.
-pub(crate) fn single(reading: &Reading) -> Vec<f32> {
+pub(crate) fn single(words: &Words, said: &[Said]) -> Vec<f32> {
     let singles = &*SINGLES;
     let mut counts = vec![0u32; singles.words.len()];
-    for word in reading.iter() {
-        if let Some(at) = singles.places.get(word) {
-            counts[*at as usize] += 1;
-        }
+    for at in said.iter().filter_map(|said| words.known(*said).single) {
+        counts[at as usize] += 1;
     }
-    let n = reading.words.len().max(1) as f64;
+    let n = said.len().max(1) as f64;
     let standardised = |(single, count): (&Single, &u32)| {
         let share = if *count == 0 { 0.0 } else { (100.0 * f64::from(*count) / n).sqrt() };
         ((share - single.mean) / single.deviation).clamp(-3.0, 3.0) as f32

@@ -3,8 +3,9 @@
 use super::solve::dot;
 use super::term::{Measures, Term};
 use super::{Priors, TasteData};
-use crate::lexicon::{STOP, WordMap, lists, rarity, stem};
+use crate::lexicon::WordMap;
 use crate::reading::Reading;
+use crate::words::Words;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -95,16 +96,23 @@ impl Matrix {
 
 impl Design {
     pub fn new(data: &TasteData, max_vocabulary: usize, priors: &Priors) -> Self {
-        let mut interner = Interner::default();
+        let mut stems = Stems::default();
         let mut items: Vec<Item> = Vec::with_capacity(data.thumbs.len() + 2 * data.comparisons.len());
         let comparisons = data.comparisons.iter().flat_map(|one| [&one.better, &one.worse]);
         let terms = Term::usual(priors);
         let texts: Vec<&String> = data.thumbs.iter().map(|thumb| &thumb.text).chain(comparisons).collect();
-        for (reading, measures) in read(&texts) {
-            let dense = terms.iter().map(|term| term.value(&measures)).collect();
-            items.push(Item { measures: Arc::new(measures), dense, words: interner.vector(&reading) });
+        for share in read(&texts) {
+            let numbers = stems.numbers(share.stems);
+            for (measures, mut words) in share.texts {
+                let dense = terms.iter().map(|term| term.value(&measures)).collect();
+                for (stem, _) in &mut words {
+                    *stem = numbers[*stem as usize];
+                    stems.texts[*stem as usize] += 1;
+                }
+                items.push(Item { measures: Arc::new(measures), dense, words });
+            }
         }
-        let vocabulary = if priors.word > 0.0 { interner.keep(max_vocabulary, &mut items) } else { Vec::new() };
+        let vocabulary = if priors.word > 0.0 { stems.keep(max_vocabulary, &mut items) } else { Vec::new() };
         if priors.word <= 0.0 {
             items.iter_mut().for_each(|item| item.words.clear());
         }
@@ -164,18 +172,26 @@ impl Design {
 /// Texts that are read on one thread; more are shared among all cores.
 const READ_ALONE: usize = 64;
 
-fn read(texts: &[&String]) -> Vec<(Reading, Measures)> {
-    let one = |text: &&String| {
-        let reading = Reading::new(text);
-        let measures = Measures::new(&reading);
-        (reading, measures)
+fn read(texts: &[&String]) -> Vec<Share> {
+    let part = |texts: &[&String]| {
+        let mut words = Words::default();
+        let one = |text: &&String| {
+            let reading = Reading::new(text);
+            let said = words.read(&reading);
+            (Measures::new(&reading, &words, &said), words.vector(&said))
+        };
+        let texts = texts.iter().map(one).collect();
+        Share { texts, stems: words.stems }
     };
     let cores = if texts.len() <= READ_ALONE { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
     let share = texts.len().div_ceil(cores).max(1);
     std::thread::scope(|scope| {
-        let parts: Vec<_> = texts.chunks(share).map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>())).collect();
-        let read: Vec<Vec<_>> = parts.into_iter().filter_map(|part| part.join().ok()).collect();
-        read.into_iter().flatten().collect()
+        let mut parts = texts.chunks(share);
+        let first = parts.next().unwrap_or_default();
+        let others: Vec<_> = parts.map(|texts| scope.spawn(move || part(texts))).collect();
+        let mut read = vec![part(first)];
+        read.extend(others.into_iter().filter_map(|part| part.join().ok()));
+        read
     })
 }
 
@@ -237,58 +253,34 @@ fn rows(data: &TasteData, priors: &Priors) -> Vec<Row> {
     rows
 }
 
-/// The content stems of a text, each once, weighted by rarity; the vector has length 1.
-pub(super) fn word_vector(reading: &Reading) -> Vec<(String, f64)> {
-    let mut interner = Interner::default();
-    let vector = interner.vector(reading);
-    vector.into_iter().map(|(id, value)| (std::mem::take(&mut interner.stems[id as usize]), value)).collect()
+/// What a thread makes of its share of the texts.
+#[derive(Default)]
+struct Share {
+    texts: Vec<(Measures, Vec<(u32, f64)>)>,
+    stems: Vec<String>,
 }
 
 /// Gives every stem a number, and counts in how many texts it stands.
 #[derive(Default)]
-struct Interner {
-    /// Words as written → number of their stem, or `None` for those that do not count.
-    words: WordMap<String, Option<u32>>,
+struct Stems {
     numbers: WordMap<String, u32>,
     stems: Vec<String>,
-    rarity: Vec<f64>,
     texts: Vec<u32>,
 }
 
-impl Interner {
-    fn vector(&mut self, reading: &Reading) -> Vec<(u32, f64)> {
-        let mut numbers: Vec<u32> = reading.iter().filter_map(|word| self.number(word)).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let length = numbers.iter().map(|id| self.rarity[*id as usize].powi(2)).sum::<f64>().sqrt();
-        if length <= 0.0 {
-            return Vec::new();
-        }
-        for id in &numbers {
-            self.texts[*id as usize] += 1;
-        }
-        numbers.into_iter().map(|id| (id, self.rarity[id as usize] / length)).collect()
-    }
-
-    fn number(&mut self, word: &str) -> Option<u32> {
-        if let Some(known) = self.words.get(word) {
-            return *known;
-        }
-        let number = if word.len() < 3 || word.len() > 40 || lists(word) & STOP != 0 {
-            None
-        } else {
-            let stem = stem(word);
-            Some(self.numbers.get(stem.as_ref()).copied().unwrap_or_else(|| {
+impl Stems {
+    /// The numbers of a thread's stems.
+    fn numbers(&mut self, stems: Vec<String>) -> Vec<u32> {
+        let number = |stem: String| {
+            self.numbers.get(&stem).copied().unwrap_or_else(|| {
                 let number = self.stems.len() as u32;
-                self.rarity.push(rarity(&stem));
                 self.texts.push(0);
-                self.stems.push(stem.to_string());
-                self.numbers.insert(stem.into_owned(), number);
+                self.stems.push(stem.clone());
+                self.numbers.insert(stem, number);
                 number
-            }))
+            })
         };
-        self.words.insert(word.to_owned(), number);
-        number
+        stems.into_iter().map(number).collect()
     }
 
     /// Keeps the `most` stems that stand in the most texts, in two at least, and renumbers the items' words.

@@ -14,7 +14,7 @@
 use super::design::{Design, Item};
 use super::solve::{cholesky, dot, solve_cholesky};
 use super::term::{PLACES, Term};
-use super::{Priors, TasteData, sigmoid};
+use super::{Priors, TasteData, luck, sigmoid};
 use crate::features::STYLE;
 use crate::{kin, single};
 use std::ops::Range;
@@ -22,6 +22,8 @@ use std::ops::Range;
 /// More thumbs and comparisons than these tell the terms no better, and the time grows with their cube.
 const MOST: usize = 100;
 const MOST_COMPARISONS: usize = 40;
+/// Thumbs from which those are taken: when folds are held out, as many are left.
+const MOST_MEASURED: usize = 200;
 
 /// Times that terms are looked for, each on top of what was found before.
 const ROUNDS: usize = 2;
@@ -54,25 +56,20 @@ const ANY_TASTE: [f64; 3] = [0.6, 0.3, 1.0];
 pub(super) struct Weighed {
     /// Terms with a scale of their own.
     pub chosen: Vec<(Term, f64)>,
-    /// The first thumb of the present taste; those before it speak of another.
-    pub since: usize,
     /// Log of how much likelier the newest verdicts are under this than under no taste at all (a Bayes factor).
     pub evidence: f64,
+    /// The chance that verdicts without any taste look as much like one.
+    pub chance: f64,
 }
 
-pub(super) fn weigh(data: &TasteData, design: &Design, priors: &Priors, choose: bool) -> Weighed {
-    let since = if choose { change(data, design, priors) } else { 0 };
-    let judged = Judged::new(data, design, priors, since, &|_| true);
-    if !choose {
-        return Weighed { chosen: Vec::new(), since, evidence: judged.posterior(&judged.base).evidence - judged.nothing(priors) };
-    }
-    let (chosen, evidence) = judged.chosen(priors);
-    Weighed { chosen, since, evidence }
-}
-
-/// The terms that the verdicts on the items in `used` speak for.
-pub(super) fn chosen(data: &TasteData, design: &Design, priors: &Priors, since: usize, used: &dyn Fn(usize) -> bool) -> Vec<(Term, f64)> {
-    Judged::new(data, design, priors, since, used).chosen(priors).0
+pub(super) fn weigh(verdicts: &Verdicts, priors: &Priors, choose: bool) -> Weighed {
+    let all = verdicts.part(&|_| true);
+    let (chosen, evidence) = if choose {
+        verdicts.chosen(&all, priors)
+    } else {
+        (Vec::new(), verdicts.posterior(&all, &verdicts.base_of(&all), None).evidence - verdicts.nothing(&all, priors))
+    };
+    Weighed { chosen, evidence, chance: verdicts.chance() }
 }
 
 /// Every term that a person's taste could be, with the logarithm of how likely it is a priori.
@@ -94,17 +91,18 @@ fn candidates() -> Vec<(Term, f64)> {
 
 /// The first thumb after the newest change of taste, or 0: the place where two tastes, one before it and one after,
 /// make the thumbs so much likelier than one that it is no luck.
-fn change(data: &TasteData, design: &Design, priors: &Priors) -> usize {
+pub(super) fn change(data: &TasteData, design: &Design, priors: &Priors) -> usize {
     let end = data.thumbs.len();
     let Some(most) = CHANGES.into_iter().filter(|after| end >= after + 12).max() else { return 0 };
     let first = end.saturating_sub(MOST.max(most));
     let [style, detail, word] = ANY_TASTE;
     let rows: Vec<Verdict> = (first..end).map(|item| Verdict::thumb(data, item)).collect();
     let covariance = covariance(design, &rows, &Priors { style, detail, word, ..*priors });
+    let liked: Vec<f64> = rows.iter().map(|row| row.liked).collect();
     let evidence = |from: usize, to: usize| {
         let part = from - first..to - first;
         let between = part.clone().flat_map(|row| &covariance[row * rows.len()..][part.clone()]).copied();
-        posterior(&between.collect::<Vec<f64>>(), &rows[part.clone()]).evidence
+        posterior(&between.collect::<Vec<f64>>(), &liked[part], None).evidence
     };
     let mut best = (CHANGE_MARGIN, 0);
     for after in CHANGES.into_iter().filter(|after| end >= after + 12) {
@@ -136,70 +134,127 @@ impl Verdict {
     }
 }
 
-/// The newest verdicts and what stands between them.
-struct Judged<'d> {
-    items: &'d [Item],
+/// The newest verdicts since a taste is the present one, and what is measured of them.
+pub(super) struct Verdicts {
     rows: Vec<Verdict>,
+    terms: Vec<(Term, f64)>,
+    /// What each term measures of each verdict, `[rows, terms]`.
+    values: Vec<f32>,
     /// Covariance of the log-odds a priori, `[rows, rows]`, before any term is chosen.
     base: Vec<f64>,
 }
 
-impl<'d> Judged<'d> {
-    fn new(data: &TasteData, design: &'d Design, priors: &Priors, since: usize, used: &dyn Fn(usize) -> bool) -> Self {
+impl Verdicts {
+    pub fn new(data: &TasteData, design: &Design, priors: &Priors, since: usize) -> Self {
         let thumbs = data.thumbs.len();
-        let comparisons = (0..data.comparisons.len()).rev().map(|at| thumbs + 2 * at);
-        let compared = |item: usize| Verdict { item, other: Some(item + 1), liked: 1.0 };
-        let mut rows: Vec<Verdict> =
-            (since..thumbs).rev().filter(|item| used(*item)).take(MOST).map(|item| Verdict::thumb(data, item)).collect();
-        rows.reverse();
-        rows.extend(comparisons.filter(|item| used(*item)).take(MOST_COMPARISONS).map(compared));
+        let first = since.max(thumbs.saturating_sub(MOST_MEASURED));
+        let mut rows: Vec<Verdict> = (first..thumbs).map(|item| Verdict::thumb(data, item)).collect();
+        let comparisons = (0..data.comparisons.len()).rev().take(MOST_COMPARISONS).map(|at| thumbs + 2 * at);
+        rows.extend(comparisons.map(|item| Verdict { item, other: Some(item + 1), liked: 1.0 }));
+        let terms = candidates();
+        let value = |row: &Verdict, term: Term| row.value(&design.items, term) as f32;
+        let values = rows.iter().flat_map(|row| terms.iter().map(move |(term, _)| value(row, *term))).collect();
         let base = covariance(design, &rows, priors);
-        Self { items: &design.items, rows, base }
+        Self { rows, terms, values, base }
     }
 
-    fn posterior(&self, covariance: &[f64]) -> Posterior {
-        posterior(covariance, &self.rows)
+    /// The terms that the verdicts on the items in `used` speak for.
+    pub fn chosen_by(&self, priors: &Priors, used: &dyn Fn(usize) -> bool) -> Vec<(Term, f64)> {
+        self.chosen(&self.part(used), priors).0
     }
 
-    /// The evidence for no taste at all: some people like more texts than others, and that is all.
-    fn nothing(&self, priors: &Priors) -> f64 {
-        let bias = |row: &Verdict| if row.other.is_none() { priors.bias } else { 0.0 };
-        let covariance: Vec<f64> = self.rows.iter().flat_map(|a| self.rows.iter().map(move |b| bias(a) * bias(b))).collect();
-        self.posterior(&covariance).evidence
+    /// The newest rows whose items are `used`, in order.
+    fn part(&self, used: &dyn Fn(usize) -> bool) -> Vec<usize> {
+        let thumbs = self.rows.iter().take_while(|row| row.other.is_none()).count();
+        let mut part: Vec<usize> = (0..thumbs).rev().filter(|row| used(self.rows[*row].item)).take(MOST).collect();
+        part.reverse();
+        part.extend((thumbs..self.rows.len()).filter(|row| used(self.rows[*row].item)));
+        part
     }
 
-    /// The terms that are believed, each with its standard deviation a priori, and the evidence for all of it.
-    fn chosen(&self, priors: &Priors) -> (Vec<(Term, f64)>, f64) {
-        let n = self.rows.len();
+    fn values_of(&self, row: usize) -> &[f32] {
+        &self.values[row * self.terms.len()..(row + 1) * self.terms.len()]
+    }
+
+    fn base_of(&self, part: &[usize]) -> Vec<f64> {
+        part.iter().flat_map(|a| part.iter().map(move |b| self.base[a * self.rows.len() + b])).collect()
+    }
+
+    fn posterior(&self, part: &[usize], covariance: &[f64], start: Option<Vec<f64>>) -> Posterior {
+        posterior(covariance, &part.iter().map(|row| self.rows[*row].liked).collect::<Vec<f64>>(), start)
+    }
+
+    /// The evidence for no taste at all: some people like more texts than others, and that is all. One number stands for it, so
+    /// its covariance, the same between all thumbs, need not be written down.
+    fn nothing(&self, part: &[usize], priors: &Priors) -> f64 {
+        let variance = priors.bias * priors.bias;
+        let of_thumbs = || part.iter().map(|row| &self.rows[*row]).filter(|row| row.other.is_none());
+        let thumbs = of_thumbs().count() as f64;
+        let liked = of_thumbs().map(|row| row.liked).sum::<f64>();
+        let mut bias = 0.0;
+        for _ in 0..10 {
+            let p = sigmoid(bias);
+            bias += (variance * (liked - thumbs * p) - bias) / (1.0 + variance * thumbs * p * (1.0 - p));
+        }
+        let p = sigmoid(bias);
+        let log = |z: f64| sigmoid(z).max(1e-300).ln();
+        let likelihood = liked * log(bias) + (thumbs - liked) * log(-bias) + (part.len() as f64 - thumbs) * log(0.0);
+        likelihood - 0.5 * bias * bias / variance.max(1e-12) - 0.5 * (variance * thumbs * p * (1.0 - p)).ln_1p()
+    }
+
+    /// The chance that all of them are luck.
+    fn chance(&self) -> f64 {
+        let columns: Vec<f32> =
+            (0..self.terms.len()).flat_map(|term| (0..self.rows.len()).map(move |row| self.values_of(row)[term])).collect();
+        let said: Vec<luck::Said> = self.rows.iter().map(|row| row.other.is_none().then_some(row.liked > 0.5)).collect();
+        luck::chance(&self.terms, &columns, &said)
+    }
+
+    /// The terms that are believed by some rows, each with its standard deviation a priori, and the evidence for all of it.
+    fn chosen(&self, part: &[usize], priors: &Priors) -> (Vec<(Term, f64)>, f64) {
+        let n = part.len();
         if n == 0 {
             return (Vec::new(), 0.0);
         }
-        let candidates = candidates();
-        let columns: Vec<f64> =
-            candidates.iter().flat_map(|(term, _)| self.rows.iter().map(move |row| row.value(self.items, *term))).collect();
-        let mut covariance = self.base.clone();
-        let mut posterior = self.posterior(&covariance);
-        let mut evidence = posterior.evidence - self.nothing(priors);
-        let mut variances = vec![0.0; candidates.len()];
+        let mut covariance = self.base_of(part);
+        let mut posterior = self.posterior(part, &covariance, None);
+        let mut evidence = posterior.evidence - self.nothing(part, priors);
+        let mut variances = vec![0.0; self.terms.len()];
         for round in 0..ROUNDS {
             if round > 0 {
-                posterior = self.posterior(&covariance);
+                posterior = self.posterior(part, &covariance, Some(posterior.logits));
             }
-            let Shares { evidence: more, variances: found } = Shares::new(&candidates, &columns, &posterior);
+            let Shares { evidence: more, variances: found } = Shares::new(self, part, &posterior);
             evidence += more;
-            for (column, variance) in columns.chunks_exact(n).zip(&found).filter(|(_, variance)| **variance > LEAST_VARIANCE) {
-                for (row, x) in covariance.chunks_exact_mut(n).zip(column) {
-                    let scaled = variance * x;
-                    row.iter_mut().zip(column).for_each(|(sum, y)| *sum += scaled * y);
-                }
+            if round + 1 < ROUNDS {
+                self.add(part, &found, &mut covariance);
             }
             variances.iter_mut().zip(&found).for_each(|(sum, found)| *sum += found);
         }
-        let mut order: Vec<usize> = (0..candidates.len()).filter(|at| variances[*at] > LEAST_VARIANCE).collect();
+        let mut order: Vec<usize> = (0..variances.len()).filter(|at| variances[*at] > LEAST_VARIANCE).collect();
         order.sort_by(|a, b| variances[*b].total_cmp(&variances[*a]).then(a.cmp(b)));
         order.truncate(KEPT);
-        let scale = |at: usize| (variances[at] + candidates[at].0.scale(priors).powi(2)).sqrt();
-        (order.into_iter().map(|at| (candidates[at].0, scale(at))).collect(), evidence)
+        let scale = |at: usize| (variances[at] + self.terms[at].0.scale(priors).powi(2)).sqrt();
+        (order.into_iter().map(|at| (self.terms[at].0, scale(at))).collect(), evidence)
+    }
+
+    /// Adds what terms of these variances have in common to the covariance of some rows.
+    fn add(&self, part: &[usize], variances: &[f64], covariance: &mut [f64]) {
+        let believed: Vec<(usize, f64)> =
+            variances.iter().enumerate().filter(|(_, variance)| **variance > LEAST_VARIANCE).map(|(at, v)| (at, v.sqrt())).collect();
+        let scaled: Vec<f64> =
+            part.iter().flat_map(|row| believed.iter().map(|(term, sd)| f64::from(self.values_of(*row)[*term]) * sd)).collect();
+        let n = part.len();
+        let row = |at: usize| &scaled[at * believed.len()..(at + 1) * believed.len()];
+        for a in 0..n {
+            for b in 0..=a {
+                let more = dot(row(a), row(b));
+                covariance[a * n + b] += more;
+                if a != b {
+                    covariance[b * n + a] += more;
+                }
+            }
+        }
     }
 }
 
@@ -212,26 +267,30 @@ struct Shares {
 }
 
 impl Shares {
-    /// `columns` is what each term measures of each verdict, `[terms, rows]`.
-    fn new(terms: &[(Term, f64)], columns: &[f64], posterior: &Posterior) -> Self {
-        let rows = posterior.root.len().max(1);
-        let qualities: Vec<f64> = columns.chunks_exact(rows).map(|column| dot(column, &posterior.residual)).collect();
-        let sparsity = posterior.sparsities(columns, &qualities);
+    fn new(verdicts: &Verdicts, part: &[usize], posterior: &Posterior) -> Self {
+        let terms = &verdicts.terms;
+        let mut qualities = vec![0.0f32; terms.len()];
+        for (row, residual) in part.iter().zip(&posterior.residual) {
+            let residual = *residual as f32;
+            qualities.iter_mut().zip(verdicts.values_of(*row)).for_each(|(sum, x)| *sum += residual * x);
+        }
+        let sparsities = posterior.sparsities(verdicts, part, &qualities);
         // Log of prior odds times Bayes factor, a term at a variance.
-        let gain = |((quality, sparsity), (_, likely)): ((&f64, &f64), &(Term, f64))| {
+        let gain = |((quality, sparsity), (_, likely)): ((&f32, &f64), &(Term, f64))| {
+            let squared = f64::from(*quality).powi(2);
             VARIANCES.map(|variance| {
                 let spread = 1.0 + variance * sparsity;
-                0.5 * (variance * quality * quality / spread - spread.ln()) + likely - (VARIANCES.len() as f64).ln()
+                0.5 * (variance * squared / spread - spread.ln()) + likely - (VARIANCES.len() as f64).ln()
             })
         };
-        let gains: Vec<_> = qualities.iter().zip(&sparsity).zip(terms).map(gain).collect();
+        let gains: Vec<_> = qualities.iter().zip(&sparsities).zip(terms).map(gain).collect();
         // Nothing more to find is one of the possibilities, with odds of one.
         let most = gains.iter().flatten().copied().fold(0.0, f64::max);
-        let all = (-most).exp() + gains.iter().flatten().map(|gain| (gain - most).exp()).sum::<f64>();
+        let odds: Vec<_> = gains.iter().map(|gains| gains.map(|gain| (gain - most).exp())).collect();
+        let all = (-most).exp() + odds.iter().flatten().sum::<f64>();
         let prior = 1.0 + terms.iter().map(|(_, likely)| likely.exp()).sum::<f64>();
-        let expected =
-            |gains: &[f64; VARIANCES.len()]| gains.iter().zip(VARIANCES).map(|(gain, variance)| (gain - most).exp() / all * variance).sum();
-        Self { variances: gains.iter().map(expected).collect(), evidence: most + all.ln() - prior.ln() }
+        let expected = |odds: &[f64; VARIANCES.len()]| odds.iter().zip(VARIANCES).map(|(odds, variance)| odds / all * variance).sum();
+        Self { variances: odds.iter().map(expected).collect(), evidence: most + all.ln() - prior.ln() }
     }
 }
 
@@ -263,11 +322,13 @@ fn covariance(design: &Design, rows: &[Verdict], priors: &Priors) -> Vec<f64> {
     covariance
 }
 
-fn posterior(covariance: &[f64], rows: &[Verdict]) -> Posterior {
-    let n = rows.len();
+/// From the log-odds `start`, or from even chances; where it starts decides only how soon it is there.
+fn posterior(covariance: &[f64], liked: &[f64], start: Option<Vec<f64>>) -> Posterior {
+    let n = liked.len();
     let product = |x: &[f64]| -> Vec<f64> { (0..n).map(|row| dot(&covariance[row * n..(row + 1) * n], x)).collect() };
-    let mut logits = vec![0.0; n];
-    let mut found = Posterior { evidence: f64::NEG_INFINITY, root: Vec::new(), factor: Vec::new(), residual: Vec::new() };
+    let mut logits = start.unwrap_or_else(|| vec![0.0; n]);
+    let mut found =
+        Posterior { evidence: f64::NEG_INFINITY, logits: Vec::new(), root: Vec::new(), factor: Vec::new(), residual: Vec::new() };
     for _ in 0..10 {
         let p: Vec<f64> = logits.iter().map(|logit| sigmoid(*logit)).collect();
         let root: Vec<f64> = p.iter().map(|p| (p * (1.0 - p)).max(1e-9).sqrt()).collect();
@@ -279,17 +340,17 @@ fn posterior(covariance: &[f64], rows: &[Verdict]) -> Posterior {
             matrix[row * n + row] += 1.0;
         }
         let factor = cholesky(&matrix, n);
-        let target: Vec<f64> = (0..n).map(|i| root[i] * root[i] * logits[i] + rows[i].liked - p[i]).collect();
+        let target: Vec<f64> = (0..n).map(|i| root[i] * root[i] * logits[i] + liked[i] - p[i]).collect();
         let mut inner: Vec<f64> = product(&target).iter().zip(&root).map(|(x, root)| x * root).collect();
         solve_cholesky(&factor, n, &mut inner);
         let residual: Vec<f64> = (0..n).map(|i| target[i] - root[i] * inner[i]).collect();
         logits = product(&residual);
-        let log = |(z, row): (&f64, &Verdict)| if row.liked > 0.5 { sigmoid(*z) } else { sigmoid(-z) }.max(1e-300).ln();
-        let likelihood: f64 = logits.iter().zip(rows).map(log).sum();
+        let log = |(z, liked): (&f64, &f64)| if *liked > 0.5 { sigmoid(*z) } else { sigmoid(-z) }.max(1e-300).ln();
+        let likelihood: f64 = logits.iter().zip(liked).map(log).sum();
         let volume: f64 = (0..n).map(|i| factor[i * n + i].ln()).sum();
         let evidence = likelihood - 0.5 * dot(&residual, &logits) - volume;
         let settled = (evidence - found.evidence).abs() < 0.01;
-        found = Posterior { evidence, root, factor, residual };
+        found = Posterior { evidence, logits: logits.clone(), root, factor, residual };
         if settled {
             break;
         }
@@ -301,6 +362,7 @@ fn posterior(covariance: &[f64], rows: &[Verdict]) -> Posterior {
 struct Posterior {
     /// Log marginal likelihood of the verdicts.
     evidence: f64,
+    logits: Vec<f64>,
     /// Square root of the curvature of each verdict.
     root: Vec<f64>,
     /// Lower Cholesky factor of 1 + W½ K W½.
@@ -316,17 +378,22 @@ const LANES: usize = 8;
 const SHORTLIST: usize = 256;
 
 impl Posterior {
-    /// The sparsity of each column `[columns, rows]`; of those that explain little, a bound from above.
-    fn sparsities(&self, columns: &[f64], qualities: &[f64]) -> Vec<f64> {
-        let n = self.root.len().max(1);
-        let weights: Vec<f64> = self.root.iter().map(|root| root * root).collect();
-        let bound = |column: &[f64]| column.iter().zip(&weights).map(|(x, weight)| weight * x * x).sum::<f64>();
-        let mut sums: Vec<f64> = columns.chunks_exact(n).map(bound).collect();
+    /// The sparsity of each term; of those that explain little, a bound from above.
+    fn sparsities(&self, verdicts: &Verdicts, part: &[usize], qualities: &[f32]) -> Vec<f64> {
+        let mut sums = vec![0.0f32; qualities.len()];
+        for (row, root) in part.iter().zip(&self.root) {
+            let weight = (root * root) as f32;
+            sums.iter_mut().zip(verdicts.values_of(*row)).for_each(|(sum, x)| *sum += weight * x * x);
+        }
+        let told: Vec<f32> = qualities.iter().zip(&sums).map(|(quality, sum)| quality * quality / (sum + 0.5)).collect();
         let mut order: Vec<usize> = (0..sums.len()).collect();
-        let told = |at: usize| qualities[at] * qualities[at] / (sums[at] + 0.5);
-        order.sort_by(|a, b| told(*b).total_cmp(&told(*a)).then(a.cmp(b)));
-        order.truncate(SHORTLIST);
-        let short: Vec<f64> = order.iter().flat_map(|at| &columns[at * n..(at + 1) * n]).copied().collect();
+        if order.len() > SHORTLIST {
+            order.select_nth_unstable_by(SHORTLIST, |a, b| told[*b].total_cmp(&told[*a]).then(a.cmp(b)));
+            order.truncate(SHORTLIST);
+        }
+        let short: Vec<f64> =
+            order.iter().flat_map(|term| part.iter().map(move |row| f64::from(verdicts.values_of(*row)[*term]))).collect();
+        let mut sums: Vec<f64> = sums.into_iter().map(f64::from).collect();
         for (at, exact) in order.into_iter().zip(self.sparsity(&short)) {
             sums[at] = exact;
         }

@@ -3,6 +3,7 @@
 use super::Priors;
 use crate::features::{self, DETAILS, STYLE, STYLE_FEATURES};
 use crate::reading::Reading;
+use crate::words::{Said, Words};
 use crate::{kin, single};
 
 /// A dense term of the regression.
@@ -36,8 +37,9 @@ pub(super) struct Measures {
 }
 
 impl Measures {
-    pub fn new(reading: &Reading) -> Self {
-        Self { style: features::standardised(features::raw(reading)), kin: kin::kin(reading), single: single::single(reading) }
+    pub fn new(reading: &Reading, words: &Words, said: &[Said]) -> Self {
+        let style = features::standardised(features::raw(reading, words, said));
+        Self { style, kin: kin::kin(words, said), single: single::single(words, said) }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Does it predict thumbs that it has not seen?
 
 use super::design::Design;
-use super::{Priors, TasteData, evidence, solve};
+use super::evidence::Verdicts;
+use super::{Priors, TasteData, solve};
 use crate::interval;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,17 +12,14 @@ use std::ops::Range;
 pub(super) struct Validated {
     pub auc: f64,
     pub low: f64,
-    /// Whether chance is an unlikely explanation, and whether it is none.
+    /// Whether it is so far above one half that using it helps.
     pub beyond_chance: bool,
-    pub beyond_luck: bool,
 }
 
 /// Standard errors of chance between the area and the least that it can be said to be.
 const Z: f64 = 2.0;
-/// Standard errors of chance by which the area must exceed one half; the evidence asked for beside it does the rest.
+/// Standard errors of chance by which the area must exceed one half; `luck` does the rest.
 const BEYOND_CHANCE: f64 = 1.0;
-/// Errors above one half that no luck explains.
-const BEYOND_LUCK: f64 = 4.0;
 /// Folds while thumbs are few, and when each fold has enough to learn from anyway.
 const FOLDS: usize = 5;
 const FEWER_FOLDS: usize = 3;
@@ -31,7 +29,14 @@ const MOST: usize = 400;
 
 /// Cross-validation that holds out whole generations, so that no text is judged by a model that has seen its
 /// siblings, and chooses the terms anew in each fold; repeated with other folds while thumbs are few. `None` when no fold can be made.
-pub(super) fn cross_validate(data: &TasteData, design: &Design, priors: &Priors, since: usize, steps: usize) -> Option<Validated> {
+pub(super) fn cross_validate(
+    data: &TasteData,
+    design: &Design,
+    verdicts: &Verdicts,
+    priors: &Priors,
+    since: usize,
+    steps: usize,
+) -> Option<Validated> {
     let first = data.thumbs.len().saturating_sub(MOST);
     let recent = first..data.thumbs.len();
     let liked: Vec<bool> = data.thumbs[recent.clone()].iter().map(|thumb| thumb.liked).collect();
@@ -46,7 +51,7 @@ pub(super) fn cross_validate(data: &TasteData, design: &Design, priors: &Priors,
     for repeat in 0..repeats {
         let count = if liked.len() < MANY { FOLDS } else { FEWER_FOLDS };
         let folds = folds(data, design, first, count, repeat);
-        let judged = &|fold: usize| judge_fold(data, design, priors, since, &folds, fold, recent.clone(), steps);
+        let judged = &|fold: usize| judge_fold(design, verdicts, priors, since, &folds, fold, recent.clone(), steps);
         // The folds know nothing of each other; together they take no longer than one where cores are free.
         let found: Vec<Vec<(usize, f64)>> = std::thread::scope(|scope| {
             let others: Vec<_> = (1..count).map(|fold| scope.spawn(move || judged(fold))).collect();
@@ -62,15 +67,14 @@ pub(super) fn cross_validate(data: &TasteData, design: &Design, priors: &Priors,
     }
     let auc = sum / repeats as f64;
     let error = interval::auc_error_of_chance(positives, negatives);
-    let beyond = |errors: f64| auc - errors * error > 0.5;
-    Some(Validated { auc, low: auc - Z * error, beyond_chance: beyond(BEYOND_CHANCE), beyond_luck: beyond(BEYOND_LUCK) })
+    Some(Validated { auc, low: auc - Z * error, beyond_chance: auc - BEYOND_CHANCE * error > 0.5 })
 }
 
 /// The scores of the thumbs `recent` in `fold` by a model that learned from the other folds.
 #[allow(clippy::too_many_arguments)]
 fn judge_fold(
-    data: &TasteData,
     design: &Design,
+    verdicts: &Verdicts,
     priors: &Priors,
     since: usize,
     folds: &[Option<usize>],
@@ -83,7 +87,7 @@ fn judge_fold(
         return Vec::new();
     }
     let used = |item: usize| folds[item].is_some_and(|of| of != fold);
-    let chosen = evidence::chosen(data, design, priors, since, &used);
+    let chosen = verdicts.chosen_by(priors, &used);
     let part = design.only(priors, &chosen, since, used);
     let fit = solve::fit(&part, |_| true, steps, None);
     // Without the bias: it differs between folds by how many liked texts each holds out, and would count as skill, or

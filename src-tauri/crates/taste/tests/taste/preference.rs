@@ -56,25 +56,34 @@ fn a_hundred_thumbs_for_dialogue_are_believed_and_said_in_words() {
 }
 
 #[test]
-fn random_thumbs_are_not_believed() {
-    let mut believed = [0; 3];
+fn random_thumbs_are_not_believed_however_often_one_looks() {
+    let (mut looks, mut believed) = (0, 0);
     let mut aucs = Vec::new();
     for seed in 0..40 {
         let mut random = Random::new(1000 + seed);
         let coins: Vec<bool> = STORIES.iter().map(|_| random.chance(0.5)).collect();
-        for (at, n) in [25, 50, 100].into_iter().enumerate() {
+        for n in (10..=100).step_by(10) {
             let model = fit(&thumbs(&coins, n, 0.0, seed).0);
-            believed[at] += u32::from(model.confident);
+            looks += 1;
+            believed += u32::from(model.confident);
             aucs.extend(model.auc);
+            assert!((0.0..=1.0).contains(&model.chance));
             if !model.confident {
                 assert!(model.card().sentence.starts_with("No taste found yet"), "it says so");
             }
         }
     }
     let cross_validated = mean(aucs.into_iter());
-    println!("random thumbs believed in {believed:?} of 40 seeds at 25, 50, 100; mean cross-validated AUC {cross_validated:.3}");
-    assert!(believed.iter().all(|count| *count <= 2), "at most one in twenty, {believed:?}");
+    println!("random thumbs believed in {believed} of {looks} looks; mean cross-validated AUC {cross_validated:.3}");
+    assert!(believed * 100 <= 2 * looks, "a look in a hundred, and as much for luck: {believed} of {looks}");
     assert!((0.42..=0.58).contains(&cross_validated), "the estimate itself is honest, {cross_validated:.3}");
+}
+
+#[test]
+fn a_plain_taste_is_believed_from_fifty_thumbs_on() {
+    // Share of five seeds, a little below what was reached; under a fixed bar on the evidence it was 0.51.
+    let share = mean(learned(&FEATURE_USERS, 50, 5).into_iter().map(|user| user.1));
+    assert!(share >= 0.6, "believed in {share:.2} of the fits");
 }
 
 #[test]
