@@ -70,7 +70,11 @@ impl App {
     }
 }
 
-/// The pairs that thumbs and edits make: every liked text over every disliked one of its generation, and over its original.
+/// Disliked texts of other generations that a liked text is held against when its own generation has none.
+const RIVALS_ELSEWHERE: usize = 2;
+
+/// The pairs that thumbs and edits make: every liked text over every disliked one of its generation, else over the first ones that
+/// were written for the very same request, and over its original.
 pub(crate) fn own_pairs(judged: &[JudgedText]) -> Vec<JudgedPair> {
     let mut pairs = Vec::new();
     for better in judged.iter().filter(|text| text.liked) {
@@ -83,8 +87,13 @@ pub(crate) fn own_pairs(judged: &[JudgedText]) -> Vec<JudgedPair> {
             worse: worse.to_owned(),
             weight: better.weight,
         };
-        let rivals = judged.iter().filter(|other| !other.liked && other.generation.is_some() && other.generation == better.generation);
-        pairs.extend(rivals.map(|other| pair(PairSource::Thumbs, &other.text)));
+        let disliked = || judged.iter().filter(|other| !other.liked && other.generation.is_some() && better.generation.is_some());
+        let before = pairs.len();
+        pairs.extend(disliked().filter(|other| other.generation == better.generation).map(|other| pair(PairSource::Thumbs, &other.text)));
+        if pairs.len() == before {
+            let same = |other: &&JudgedText| (&other.prompt, &other.genres, other.style) == (&better.prompt, &better.genres, better.style);
+            pairs.extend(disliked().filter(same).take(RIVALS_ELSEWHERE).map(|other| pair(PairSource::Thumbs, &other.text)));
+        }
         pairs.extend(better.original.as_deref().map(|original| pair(PairSource::Edit, original)));
     }
     pairs

@@ -197,6 +197,7 @@ fn thumbs_down_are_learned_from_by_kto_and_in_pairs_by_dpo() {
     let plan = desk.app.plan_training(pairs_of(None)).expect("a plan");
     assert_eq!(plan.hyperparameters.objective, Objective::Kto, "with enough of each, thumbs both ways are used");
     assert_eq!(plan.examples + plan.heldout, 11, "six liked and five disliked texts");
+    assert!(plan.why.contains("6 up and 5 down"), "{}", plan.why);
     let soft = TrainRequest { recipe: Recipe::SoftPrompt, ..pairs_of(Some(Objective::Kto)) };
     assert_eq!(desk.app.plan_training(soft).expect_err("not for soft prompts").detail[0].field, "objective");
     for objective in [Objective::Kto, Objective::Dpo] {
@@ -207,6 +208,24 @@ fn thumbs_down_are_learned_from_by_kto_and_in_pairs_by_dpo() {
         let at_start = if objective == Objective::Dpo { std::f64::consts::LN_2 } else { 0.5 };
         assert!((first - at_start).abs() < 0.01, "an untrained adapter prefers nothing: {first}");
     }
+    for result in desk.like(&PROMPTS[5..8]) {
+        desk.thumb(&result.candidates[1].id, -1);
+    }
+    let plan = desk.app.plan_training(pairs_of(None)).expect("a plan");
+    assert_eq!(plan.hyperparameters.objective, Objective::Dpo, "with enough pairs, those are learned from");
+    assert!(plan.why.contains("9 pairs (9 from your thumbs)"), "{}", plan.why);
+}
+
+#[test]
+fn texts_of_the_same_request_make_pairs_though_written_one_by_one() {
+    let desk = Desk::open();
+    for (prompt, seed, verdict) in [(0, 1, 1), (0, 2, -1), (0, 3, -1), (0, 4, -1), (1, 5, -1), (2, 6, 1)] {
+        let written = desk.app.write(short(PROMPTS[prompt], seed)).expect("written");
+        desk.thumb(&written.chosen, verdict);
+    }
+    let dpo = TrainRequest { recipe: Recipe::Lora, objective: Some(Objective::Dpo), ..training(4) };
+    let plan = desk.app.plan_training(dpo).expect("a plan");
+    assert_eq!(plan.examples + plan.heldout, 2, "a liked text is held against two of the same request, never against another's");
 }
 
 #[test]
