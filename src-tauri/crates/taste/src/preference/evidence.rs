@@ -35,8 +35,8 @@ const VARIANCES: [f64; 4] = [0.05, 0.2, 0.8, 2.0];
 const STRONG_FEATURE: f64 = 1.5;
 const STRONG_NEAR: f64 = 0.8;
 const STRONG_PRODUCT: f64 = 0.3;
-/// Coarse groups, fine ones and those that keep company.
-const STRONG_KIN: [f64; 3] = [0.3, 0.7, 0.7];
+/// Coarse groups, fine ones, those that keep company and themes.
+const STRONG_KIN: [f64; 4] = [0.3, 0.7, 0.7, 1.0];
 /// Small words and others.
 const STRONG_SINGLE: [f64; 2] = [1.0, 0.7];
 

@@ -110,6 +110,7 @@ impl<'d> System<'d> {
         let mut gradient: Vec<f64> = theta.iter().zip(precision).map(|(w, p)| w * p).collect();
         let mut block = vec![0.0; n * n];
         let mut diagonal = precision[n..].to_vec();
+        let zeros = vec![0.0; n];
         let matrix = &self.design.matrix;
         for (nth, at) in self.rows.iter().enumerate() {
             let row = &self.design.rows[*at];
@@ -117,18 +118,24 @@ impl<'d> System<'d> {
             let residual = row.weight * (p - f64::from(row.liked));
             let curvature = row.weight * p * (1.0 - p);
             self.curvature[nth] = curvature;
-            let x = matrix.dense(*at);
-            for i in 0..n {
-                gradient[i] += residual * x[i];
-                let scaled = curvature * x[i];
-                for (sum, x) in block[i * n..=i * n + i].iter_mut().zip(x) {
-                    *sum += scaled * x;
-                }
-            }
+            gradient[..n].iter_mut().zip(matrix.dense(*at)).for_each(|(sum, x)| *sum += residual * x);
             let (columns, values) = matrix.words(*at);
             for (column, x) in columns.iter().zip(values) {
                 gradient[n + *column as usize] += residual * x;
                 diagonal[*column as usize] += curvature * x * x;
+            }
+        }
+        // Four rows at a time: the block is read and written a quarter as often.
+        for (rows, curvature) in self.rows.chunks(4).zip(self.curvature.chunks(4)) {
+            let dense: [&[f64]; 4] = std::array::from_fn(|row| rows.get(row).map_or(&zeros[..], |at| matrix.dense(*at)));
+            let weight: [f64; 4] = std::array::from_fn(|row| curvature.get(row).copied().unwrap_or(0.0));
+            let [a, b, c, d] = dense;
+            for i in 0..n {
+                let [p, q, r, s] = std::array::from_fn(|row| weight[row] * dense[row][i]);
+                let known = a[..=i].iter().zip(&b[..=i]).zip(&c[..=i]).zip(&d[..=i]);
+                for (sum, (((a, b), c), d)) in block[i * n..=i * n + i].iter_mut().zip(known) {
+                    *sum += (p * a + q * b) + (r * c + s * d);
+                }
             }
         }
         for i in 0..n {

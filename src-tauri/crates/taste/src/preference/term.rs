@@ -17,7 +17,7 @@ pub(super) enum Term {
     Product(usize, usize),
     /// A liking for texts near one of [`PLACES`].
     Near(usize, usize),
-    /// A group of kindred words, or of words that keep company.
+    /// A group of kindred words, of words that keep company, or a theme.
     Kin(usize),
     /// One word.
     Single(usize),
