@@ -58,6 +58,21 @@ test("the plan is shown with its cost, changed figures are planned anew, faults 
 	await waitFor(() => expect(button("Train")).toBeEnabled());
 });
 
+test("with enough pairs a LoRA is offered, until another method is chosen", async () => {
+	const asked: string[] = [];
+	await open({
+		plan_training: ({ recipe }) => {
+			asked.push(recipe);
+			return recipe === "lora" ? { ...plan, recipe, why: "It learns from pairs.", hyperparameters: { ...plan.hyperparameters, objective: "dpo" } } : { ...plan, recipe, why: "It learns from liked texts." };
+		},
+	});
+	expect(await screen.findByText("It learns from pairs.")).toBeInTheDocument();
+	await user.click(button("Change"));
+	await user.click(button("Soft prompt"));
+	expect(await screen.findByText("It learns from liked texts.")).toBeInTheDocument();
+	expect(asked.at(-1)).toBe("soft_prompt");
+});
+
 test("a training is started, drawn as it runs, paused, resumed and cancelled", async () => {
 	const runs = [] as ReturnType<typeof makeRun>[];
 	const jobs = [] as ReturnType<typeof makeJob>[];
