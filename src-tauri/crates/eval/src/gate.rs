@@ -4,8 +4,8 @@ use crate::oracle::{Bar, Kind, Seen, User};
 use crate::{EvalError, Pool, Random};
 use app::{App, OpenOptions, Opened};
 use domain::{
-    Decision, FeedbackRequest, HyperparameterChoice, JobRef, Objective, Recipe, Run, RunDecision, RunRef, RunStatus, TrainRequest,
-    WriteRequest,
+    CandidateId, Decision, FeedbackRequest, HyperparameterChoice, JobRef, Objective, Recipe, Run, RunDecision, RunRef, RunStatus,
+    TrainRequest, WriteRequest,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -54,19 +54,26 @@ const RESUME: Duration = Duration::from_secs(20);
 const PROMPTS: usize = 24;
 
 /// One person's app with thumbs, and updates of each kind in turn; `count` of them are sabotaged, as many are not. From
-/// random thumbs none is: that nothing of them is promoted is E6.
+/// random thumbs none is: that nothing of them is promoted is E6; each of these runs learns from coins thrown anew.
+///
+/// The first `known` updates are left out: every update is taken back, so the next one starts as if those had been run.
 ///
 /// # Errors
 /// What the app reports.
-pub fn run(user: &User, pool: &Pool, count: usize, tell: &mut dyn FnMut(&GateResult)) -> Result<Vec<GateResult>, EvalError> {
+pub fn run(user: &User, pool: &Pool, count: usize, known: usize, tell: &mut dyn FnMut(&GateResult)) -> Result<(), EvalError> {
+    if known >= 2 * count {
+        return Ok(());
+    }
     let folder = tempfile::tempdir().map_err(EvalError::file(&std::env::temp_dir()))?;
     let app = match App::open(OpenOptions { data_dir: Some(folder.path().to_owned()), ..OpenOptions::default() })? {
         Opened::Owner(app) => app,
         Opened::HeldBy(_) => return Err(EvalError::Usage("the folder is in use".to_owned())),
     };
-    teach(&app, user, pool)?;
-    let mut results = Vec::new();
-    for at in 0..2 * count {
+    let shown = shown(&app, user, pool)?;
+    for at in known..2 * count {
+        if at == known || user.kind == Kind::Random {
+            teach(&app, user, &shown, at as u64)?;
+        }
         let sabotage = match (at % 2, at / 2 % 3) {
             _ if user.kind == Kind::Random => Sabotage::None,
             (0, _) => Sabotage::None,
@@ -74,12 +81,10 @@ pub fn run(user: &User, pool: &Pool, count: usize, tell: &mut dyn FnMut(&GateRes
             (_, 1) => Sabotage::Labels,
             _ => Sabotage::Garbage,
         };
-        let result = update(&app, user, pool, sabotage, at as u32)?;
-        tell(&result);
-        results.push(result);
+        tell(&update(&app, user, pool, sabotage, at as u32)?);
     }
     app.shutdown();
-    Ok(results)
+    Ok(())
 }
 
 fn request(pool: &Pool, entry: usize, n: u32, seed: u32) -> WriteRequest {
@@ -95,19 +100,24 @@ fn request(pool: &Pool, entry: usize, n: u32, seed: u32) -> WriteRequest {
     }
 }
 
-/// Thumbs on four texts of some learning prompts; the bar is the median of those texts.
-fn teach(app: &Arc<App>, user: &User, pool: &Pool) -> Result<(), EvalError> {
+/// Four texts for each of some learning prompts, with the user's trait of each.
+fn shown(app: &Arc<App>, user: &User, pool: &Pool) -> Result<Vec<(CandidateId, f64)>, EvalError> {
     let mut texts = Vec::new();
     for (at, entry) in pool.learning().into_iter().take(PROMPTS).enumerate() {
         let written = app.write(request(pool, entry, 4, at as u32))?;
         texts.extend(written.candidates.into_iter().map(|one| (one.id, (user.trait_of)(&Seen::new(&one.text)))));
     }
-    let bar = Bar::new(&texts.iter().map(|(_, value)| *value).collect::<Vec<_>>());
-    let mut random = Random::for_purpose("gate", 0);
-    for (candidate_id, value) in texts {
-        let liked = if user.kind == Kind::Random { random.chance(0.5) } else { bar.likes(value) != random.chance(user.slips) };
+    Ok(texts)
+}
+
+/// Thumbs on those texts; the bar is their median.
+fn teach(app: &Arc<App>, user: &User, shown: &[(CandidateId, f64)], throw: u64) -> Result<(), EvalError> {
+    let bar = Bar::new(&shown.iter().map(|(_, value)| *value).collect::<Vec<_>>());
+    let mut random = Random::for_purpose("gate", if user.kind == Kind::Random { throw } else { 0 });
+    for (candidate_id, value) in shown {
+        let liked = if user.kind == Kind::Random { random.chance(0.5) } else { bar.likes(*value) != random.chance(user.slips) };
         let verdict = Some(if liked { 1 } else { -1 });
-        app.feedback(FeedbackRequest { candidate_id, verdict, tags: Vec::new(), comment: None, edited_text: None })?;
+        app.feedback(FeedbackRequest { candidate_id: candidate_id.clone(), verdict, tags: Vec::new(), comment: None, edited_text: None })?;
     }
     Ok(())
 }

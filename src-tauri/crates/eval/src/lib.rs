@@ -3,6 +3,7 @@
 //! [`oracle`] holds the users; [`Pool`] what the built-in base once wrote; [`taste_runs`] E1, E2, E6 and E8 on it,
 //! [`tuned`] E3–E5 with real adapters, [`gate`] E7 through the app's own promotion check. [`story_model`] measures how a base writes.
 
+pub mod belief;
 mod error;
 pub mod estimate;
 pub mod figure;

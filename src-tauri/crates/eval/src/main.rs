@@ -1,17 +1,18 @@
 //! `inkling-eval`: the experiments from the terminal.
 //!
-//! `inkling-eval run [--only e1,e3,…] [--report DIR] [--seeds N] [--users NAME,…] [--methods NAME,…] [--steps N] [--updates N]`
-//! runs experiments; those on adapters take hours and add their results to `tuned.jsonl` and `gate.jsonl` of the folder.
+//! `inkling-eval run [--only e1,e3,…] [--report DIR] [--seeds N] [--users NAME,…] [--sets NAME,…] [--methods NAME,…] [--steps N]
+//! [--rate SHARE] [--updates N]` runs experiments; those on adapters take hours, add their results to `tuned.jsonl` and `gate.jsonl` of
+//! the folder, and leave out what stands there already.
 //! `inkling-eval report` makes `REPORT.md` anew from `notes.md`, E1, E2, E6 and E8 run afresh, and those files.
 //! `inkling-eval pool` writes the candidate pool anew.
 //! `inkling-eval model [FOLDER…] [--prompts N] [--samples N] [--repetition-penalty X] [--json FILE]` measures story models on held-out prompts, side by side.
 
 use eval::gate::GateResult;
-use eval::oracle::{DRAWN, Kind, OTHERS, USERS, User};
+use eval::oracle::{DRAWN, FRESH, Kind, OTHERS, USERS, User};
 use eval::pool::sampler;
 use eval::taste_runs::UserResult;
-use eval::tuned::{Bases, Method, TunedResult};
-use eval::{EvalError, Pool, figure, gate, records, report, report_weights, story_model, taste_runs, tuned};
+use eval::tuned::{Bases, Method, Pace, TunedResult};
+use eval::{EvalError, Pool, belief, figure, gate, records, report, report_weights, story_model, taste_runs, tuned};
 use model::{LanguageModel, LoadOptions};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ fn work(arguments: &[String]) -> Result<(), EvalError> {
         }
         Some("model") => measure(&arguments[1..]),
         Some("run") => run(&Options::read(&arguments[1..])?),
+        Some("belief") => believe(&Options::read(&arguments[1..])?),
         Some("report") => whole_report(&Options::read(&arguments[1..])?),
         _ => Err(EvalError::Usage(
             "usage: inkling-eval run [--only e1,e2] [--report DIR] [--seeds N] | report [--seeds N] | pool | model [FOLDER…]".to_owned(),
@@ -60,13 +62,32 @@ fn measure(arguments: &[String]) -> Result<(), EvalError> {
     Ok(())
 }
 
+/// Every look at whether taste is believed, as lines of JSON.
+fn believe(options: &Options) -> Result<(), EvalError> {
+    let everybody: Vec<User> = [&USERS[..], &OTHERS[..], &DRAWN[..]].concat();
+    let random: Vec<usize> = belief::LOOKS.step_by(belief::EVERY).collect();
+    let users: Vec<User> = options.chosen(&everybody).into_iter().filter(User::learnable).collect();
+    let mut looks = belief::looks(&users, 0..options.seeds, &taste_runs::AFTER)?;
+    if let Some(user) = belief::random() {
+        looks.extend(belief::looks(&[user], 0..25 * options.seeds, &random)?);
+    }
+    for look in looks {
+        println!("{}", serde_json::to_string(&look).map_err(|error| EvalError::Pool(error.to_string()))?);
+    }
+    Ok(())
+}
+
 struct Options {
     only: Vec<String>,
     report: PathBuf,
     seeds: u64,
     users: Vec<String>,
+    /// Of `users`, `others`, `drawn`, `fresh`; all of them where none is named.
+    sets: Vec<String>,
     methods: Vec<String>,
     steps: u32,
+    /// Share of SFT's rate; each method's usual one where none is asked for.
+    rate: Option<f64>,
     updates: usize,
     prompts: usize,
     samples: usize,
@@ -95,8 +116,13 @@ impl Options {
             report: given.get("report").map_or_else(|| PathBuf::from("."), PathBuf::from),
             seeds: number("seeds", 5)?,
             users: list("users"),
+            sets: list("sets"),
             methods: list("methods"),
-            steps: number("steps", 60)? as u32,
+            steps: number("steps", 40)? as u32,
+            rate: match given.get("rate") {
+                None => None,
+                Some(value) => Some(value.parse().map_err(|_| EvalError::Usage(format!("--rate {value} is no number")))?),
+            },
             updates: number("updates", 20)? as usize,
             prompts: number("prompts", 80)? as usize,
             samples: number("samples", 3)?.clamp(1, 64) as usize,
@@ -117,6 +143,9 @@ impl Options {
     }
 }
 
+/// People who throw coins, each looked at after every few thumbs.
+const RANDOM_PEOPLE: u64 = 100;
+
 /// Where the committed report lies.
 const REPORT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -136,9 +165,14 @@ fn run(options: &Options) -> Result<(), EvalError> {
         for user in chosen.iter().filter(|user| user.learnable()) {
             let wanted = |method: &Method| options.methods.is_empty() || options.methods.iter().any(|name| name == method.key());
             for method in Method::ALL.into_iter().filter(wanted) {
-                let result = tuned::run(&bases, &pool, user, method, options.steps, 0)?;
+                let pace = Pace { steps: options.steps, rate: options.rate.unwrap_or(method.usual_rate()), seed: 0 };
+                let kept = folder.join("tuned.jsonl");
+                if records::load::<TunedResult>(&kept)?.iter().any(|one| one.is(&bases, user, method, pace)) {
+                    continue;
+                }
+                let result = tuned::run(&bases, &pool, user, method, pace)?;
                 println!("{}", report_weights::tuned_row(&result));
-                records::keep(&folder.join("tuned.jsonl"), &result)?;
+                records::keep(&kept, &result)?;
             }
         }
     }
@@ -151,11 +185,13 @@ fn run(options: &Options) -> Result<(), EvalError> {
         };
         for user in chosen {
             let updates = if user.kind == Kind::Random { options.updates.div_ceil(2) } else { options.updates };
+            let path = folder.join("gate.jsonl");
+            let known = records::load::<GateResult>(&path)?.iter().filter(|one| one.user == user.name).count();
             let mut kept = Ok(());
-            gate::run(&user, &pool, updates, &mut |result| {
+            gate::run(&user, &pool, updates, known, &mut |result| {
                 println!("{}", report_weights::gate_row(result));
                 if kept.is_ok() {
-                    kept = records::keep(&folder.join("gate.jsonl"), result);
+                    kept = records::keep(&path, result);
                 }
             })?;
             kept?;
@@ -175,15 +211,17 @@ fn weights_report(folder: &Path) -> Result<String, EvalError> {
     Ok(report_weights::tuned(&tuned) + &report_weights::gate(&gate))
 }
 
-/// E1, E2, E6 and E8 of all three sets of users; figures go to `folder`, and are named from `within`.
+/// E1, E2, E6 and E8 of all sets of users, and when a random one is believed; figures go to `folder`, and are named from `within`.
 fn taste_report(options: &Options, folder: &Path, within: &str) -> Result<String, EvalError> {
     let mut text = String::new();
     let sets = [
         ("The users taste was developed against", &USERS[..], "users"),
         ("Other users, looked at while it was developed", &OTHERS[..], "others"),
-        ("Users drawn by chance, looked at once", &DRAWN[..], "drawn"),
+        ("Users drawn by chance, looked at while it was developed", &DRAWN[..], "drawn"),
+        ("Users drawn anew, looked at once, at the end", &FRESH[..], "fresh"),
     ];
-    for (title, users, file) in sets {
+    for (title, users, file) in sets.into_iter().filter(|(.., file)| options.sets.is_empty() || options.sets.iter().any(|set| set == file))
+    {
         let chosen = options.chosen(users);
         if chosen.is_empty() {
             continue;
@@ -192,6 +230,10 @@ fn taste_report(options: &Options, folder: &Path, within: &str) -> Result<String
         text.push_str(&report::taste(title, &results, options.seeds));
         figure::learning_curves(&results, &folder.join(format!("{file}.svg")))?;
         text.push_str(&format!("![Held-out AUC over thumbs; red: the targets]({within}{file}.svg)\n\n"));
+    }
+    if let Some(user) = belief::random().filter(|_| options.users.is_empty()) {
+        let looks: Vec<usize> = belief::LOOKS.step_by(belief::EVERY).collect();
+        text.push_str(&report::belief(&belief::looks(&[user], 0..RANDOM_PEOPLE, &looks)?));
     }
     Ok(text)
 }

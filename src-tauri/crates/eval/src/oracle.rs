@@ -1,12 +1,14 @@
 //! What simulated users like: their own reading of a text, which shares nothing with taste's features.
 
 mod drawn;
+mod fresh;
 mod others;
 mod users;
 
 use std::collections::HashSet;
 
 pub use drawn::DRAWN;
+pub use fresh::FRESH;
 pub use others::OTHERS;
 pub use users::USERS;
 

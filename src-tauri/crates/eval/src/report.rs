@@ -1,12 +1,36 @@
 //! The report: markdown tables with targets beside figures.
 
+use crate::belief::{EVERY, LOOKS, Look};
 use crate::estimate::Estimate;
 use crate::oracle::Kind;
 use crate::taste_runs::{AFTER, SINCE_TURN, TURN, UserResult, mean, over_users};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 const E1_TARGETS: [f64; 3] = [0.70, 0.78, 0.85];
 const E2_TARGETS: [f64; 3] = [0.65, 0.72, 0.80];
+
+/// How often people without a taste are believed to have one (E6).
+pub fn belief(looks: &[Look]) -> String {
+    let people: BTreeSet<u64> = looks.iter().map(|look| look.seed).collect();
+    let believed: Vec<&Look> = looks.iter().filter(|look| look.believed).collect();
+    let ever: BTreeSet<u64> = believed.iter().map(|look| look.seed).collect();
+    let last = looks.iter().map(|look| look.thumbs).max().unwrap_or(0);
+    let at_last = believed.iter().filter(|look| look.thumbs == last).count();
+    let share = |part: usize, whole: usize| 100.0 * part as f64 / whole.max(1) as f64;
+    format!(
+        "## E6: people who throw coins\n\n\
+         {} of them, each looked at after every {EVERY} thumbs from {} to {last}: {} of {} looks believed in a taste ({:.1}%; target: at most\n\
+         1%), {at_last} of the last ones; {} people ({:.0}%) were believed at some look.\n\n",
+        people.len(),
+        LOOKS.start(),
+        believed.len(),
+        looks.len(),
+        share(believed.len(), looks.len()),
+        ever.len(),
+        share(ever.len(), people.len())
+    )
+}
 
 /// E1, E2, E6 and E8 of one set of users.
 pub fn taste(title: &str, results: &[UserResult], seeds: u64) -> String {
@@ -31,6 +55,10 @@ pub fn taste(title: &str, results: &[UserResult], seeds: u64) -> String {
             format!("≥ {:.2}", E2_TARGETS[at]),
             estimate.mean >= E2_TARGETS[at],
         );
+    }
+    for (at, n) in AFTER.into_iter().enumerate() {
+        let (share, _) = over_users(results, |result| result.confident[at] as f64 / seeds.max(1) as f64);
+        row(&format!("taste believed, {n} thumbs"), share.to_string(), "–".to_owned(), true);
     }
     for result in results.iter().filter(|result| result.user.kind == Kind::Random) {
         let auc = Estimate::bootstrap(&result.auc[2]);

@@ -18,8 +18,8 @@ pub fn tuned(results: &[TunedResult]) -> String {
         "≥ 0.55). E4: perplexity of probe stories (≤ 1.05) and repeated 4-grams (≤ 1.2). E5: distinct-2 (≥ 0.90), self-BLEU (≤ +0.05)\n",
     );
     text.push_str("and compression ratio (≤ 1.10), each against the plain base.\n\n");
-    text.push_str("| base, M | user | method | E3 won (Wilson 95%) | seconds | updates | perplexity × | repetition × | distinct-2 × | self-BLEU | compression × |\n");
-    text.push_str("|---|---|---|---|---|---|---|---|---|---|---|\n");
+    text.push_str("| base, M | user | method | E3 won (Wilson 95%) | seconds | updates | rate × SFT's | perplexity × | repetition × | distinct-2 × | self-BLEU | compression × |\n");
+    text.push_str("|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     for result in results {
         let _ = writeln!(text, "{}", tuned_row(result));
     }
@@ -29,13 +29,14 @@ pub fn tuned(results: &[TunedResult]) -> String {
 
 pub fn tuned_row(result: &TunedResult) -> String {
     format!(
-        "| {} | {} | {} | {} | {:.0} | {} | {:.3} | {:.2} | {:.3} | {:+.3} | {:.3} |",
+        "| {} | {} | {} | {} | {:.0} | {} | {} | {:.3} | {:.2} | {:.3} | {:+.3} | {:.3} |",
         result.base,
         result.user,
         result.method.name(),
         result.wins,
         result.seconds,
         result.steps,
+        result.rate.unwrap_or(result.method.usual_rate()),
         result.perplexity,
         result.repetition,
         result.distinct,

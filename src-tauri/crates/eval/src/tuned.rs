@@ -84,6 +84,12 @@ impl Method {
         matches!(self, Self::SoftPromptSft | Self::SoftPromptKto | Self::SoftPromptDpo)
     }
 
+    /// The share of SFT's rate that it learns at unless another one is asked for.
+    pub fn usual_rate(self) -> f64 {
+        let liked_only = matches!(self, Self::LoraSft | Self::DoraSft | Self::SoftPromptSft);
+        if liked_only { 1.0 } else { JUDGED_RATE }
+    }
+
     /// What it learns from besides liked texts.
     fn judgements(self, lessons: &Lessons) -> Option<&Judgements> {
         match self {
@@ -98,7 +104,7 @@ impl Method {
 const THUMBS: usize = 100;
 const SAMPLES: usize = 2;
 
-/// DPO and KTO learn at this share of the rate, as in the app.
+/// DPO and KTO learn at this share of the rate for liked texts unless another one is asked for.
 const JUDGED_RATE: f64 = 0.3;
 
 /// Taste must find the better text this much likelier to be liked, in log-odds, and makes at most so many pairs, as in the app.
@@ -111,6 +117,15 @@ const MEASURED_EVERY: usize = 5;
 /// Language of real stories, for perplexity.
 const PROBES: &str = include_str!("../../../../assets/probes/stories.jsonl");
 
+/// How long and how fast it is trained.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub steps: u32,
+    /// Share of SFT's rate.
+    pub rate: f64,
+    pub seed: u64,
+}
+
 /// What one adapter reached.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TunedResult {
@@ -121,7 +136,13 @@ pub struct TunedResult {
     /// E3: one sample with the adapter against one of the plain base.
     pub wins: Estimate,
     pub seconds: f64,
+    /// Updates that were made; fewer than asked for where the texts kept back got worse.
     pub steps: u32,
+    /// Updates asked for, and the share of the usual rate; older rows do not say.
+    #[serde(default)]
+    pub asked: Option<u32>,
+    #[serde(default)]
+    pub rate: Option<f64>,
     /// E4: perplexity and repeated 4-grams with the adapter over without.
     pub perplexity: f64,
     pub repetition: f64,
@@ -129,6 +150,15 @@ pub struct TunedResult {
     pub distinct: f64,
     pub self_bleu: f64,
     pub compression: f64,
+}
+
+impl TunedResult {
+    /// Whether it is that of this base, user, method and pace.
+    pub fn is(&self, bases: &Bases, user: &User, method: Method, pace: Pace) -> bool {
+        let (steps, rate) = (self.asked.unwrap_or(self.steps), self.rate.unwrap_or(method.usual_rate()));
+        let same_pace = steps == pace.steps && (rate - pace.rate).abs() < 1e-9;
+        self.user == user.name && self.method == method && same_pace && self.base == bases.millions()
+    }
 }
 
 /// The base in both forms.
@@ -142,6 +172,11 @@ impl Bases {
     /// What reading the base reports.
     pub fn load(folder: &Path) -> Result<Self, EvalError> {
         Ok(Self { dense: TrainableLlama::new(DenseWeights::load(folder)?)?, writer: LanguageModel::load(folder, &LoadOptions::new(2))? })
+    }
+
+    /// Parameters in millions, to a tenth.
+    fn millions(&self) -> f64 {
+        (self.dense.config().parameters() as f64 / 1e5).round() / 10.0
     }
 }
 
@@ -234,11 +269,11 @@ fn entry_of(generation: &str) -> usize {
 ///
 /// # Errors
 /// What training, the base or the disk reports.
-pub fn run(bases: &Bases, pool: &Pool, user: &User, method: Method, steps: u32, seed: u64) -> Result<TunedResult, EvalError> {
+pub fn run(bases: &Bases, pool: &Pool, user: &User, method: Method, pace: Pace) -> Result<TunedResult, EvalError> {
     let judge = Judge::new(user, pool);
-    let lessons = lessons(pool, &judge.thumbs(THUMBS, usize::MAX, seed), &bases.writer);
+    let lessons = lessons(pool, &judge.thumbs(THUMBS, usize::MAX, pace.seed), &bases.writer);
     let began = Instant::now();
-    let (adapters, steps) = train(bases, &lessons, method, steps, seed)?;
+    let (adapters, steps) = train(bases, &lessons, method, pace)?;
     let seconds = began.elapsed().as_secs_f64();
     let plain = Adapters::default();
     let (mut new_texts, mut old_texts, mut wins) = (Vec::new(), Vec::new(), 0.0);
@@ -255,11 +290,13 @@ pub fn run(bases: &Bases, pool: &Pool, user: &User, method: Method, steps: u32, 
     let ratio = |figure: fn(&[String]) -> f64| figure(&new_texts) / figure(&old_texts).max(1e-9);
     Ok(TunedResult {
         user: user.name.to_owned(),
-        base: (bases.dense.config().parameters() as f64 / 1e5).round() / 10.0,
+        base: bases.millions(),
         method,
         wins: Estimate::rate(wins, new_texts.len() as f64),
         seconds,
         steps,
+        asked: Some(pace.steps),
+        rate: Some(pace.rate),
         perplexity: perplexity_ratio(bases, &adapters)?,
         repetition: ratio(repeated_4_grams),
         distinct: ratio(distinct_2),
@@ -268,15 +305,15 @@ pub fn run(bases: &Bases, pool: &Pool, user: &User, method: Method, steps: u32, 
     })
 }
 
-fn train(bases: &Bases, lessons: &Lessons, method: Method, steps: u32, seed: u64) -> Result<(Adapters, u32), EvalError> {
+fn train(bases: &Bases, lessons: &Lessons, method: Method, pace: Pace) -> Result<(Adapters, u32), EvalError> {
+    let Pace { steps, rate, seed } = pace;
     let folder = tempfile::tempdir().map_err(EvalError::file(&std::env::temp_dir()))?;
     let (control, mut quiet) = (Control::default(), Quiet);
     let mut adapters = Adapters::default();
     let judgements = method.judgements(lessons);
-    let slower = if judgements.is_some() { JUDGED_RATE } else { 1.0 };
     if method.is_soft_prompt() {
         let mut config = SoftPromptConfig::default();
-        (config.run.steps, config.run.seed, config.run.learning_rate) = (steps, seed, config.run.learning_rate * slower);
+        (config.run.steps, config.run.seed, config.run.learning_rate) = (steps, seed, config.run.learning_rate * rate);
         let outcome = match judgements {
             None => soft_prompt(&bases.dense, &lessons.examples, &config, folder.path(), false, &control, &mut quiet)?,
             Some(judged) => soft_prompt_from_judgements(&bases.dense, judged, &config, folder.path(), false, &control, &mut quiet)?,
@@ -286,7 +323,7 @@ fn train(bases: &Bases, lessons: &Lessons, method: Method, steps: u32, seed: u64
         return Ok((adapters, trained.steps));
     }
     let mut config = LoraConfig::default();
-    (config.run.steps, config.run.seed, config.run.learning_rate) = (steps, seed, config.run.learning_rate * slower);
+    (config.run.steps, config.run.seed, config.run.learning_rate) = (steps, seed, config.run.learning_rate * rate);
     config.shape.dora = method.is_dora();
     let outcome = match judgements {
         None => lora(&bases.dense, &lessons.examples, &config, folder.path(), false, &control, &mut quiet)?,

@@ -15,7 +15,7 @@ fn different(seen: &Seen) -> f64 {
     seen.words.iter().take(60).collect::<std::collections::HashSet<_>>().len() as f64
 }
 
-/// Looked at once, at the end.
+/// Looked at once at the end of one version, and while the next was made.
 pub const DRAWN: [User; 18] = [
     User::new("fights", Kind::Unfeatured, |seen| {
         seen.rate("knife gun sword bomb blood killed kill fight fought war soldier soldiers enemy attack shot wound")

@@ -1,8 +1,8 @@
-//! Users that were written down before taste was improved and looked at once, at the end.
+//! Users that were written down before taste was first improved, and looked at since.
 
 use super::{Kind, Seen, User};
 
-/// Nothing was tuned to these.
+/// Looked at while taste was improved.
 pub const OTHERS: [User; 14] = [
     User::new("questions", Kind::Featured, |seen| seen.text.matches('?').count() as f64 + 0.01 * seen.spoken()),
     User::new("long sentences", Kind::Featured, |seen| seen.sentence_length()),
