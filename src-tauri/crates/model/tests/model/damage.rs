@@ -19,7 +19,9 @@ fn copy_story() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(story_dir()).unwrap() {
         let entry = entry.unwrap();
-        fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+        if entry.path().is_file() {
+            fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+        }
     }
     dir
 }
