@@ -10,39 +10,24 @@ single.txt: the commonest words, one by one: mean and deviation of sqrt(times in
 Ran with numpy 2.4, scikit-learn 1.9, zstandard 0.25; the same folders give the same files.
 
 usage: company.py STORIES CORPUS"""
-import collections, glob, io, json, os, re, sys
+import io
+import json
+import sys
 
 import numpy as np
 import zstandard
+from counted import WORD, Counted, folder, listed
 from sklearn.cluster import KMeans
 from sklearn.utils.extmath import randomized_svd
 
-EIGHT, GROUPS, DIRECTIONS, FEWEST = 8, 100, 100, 4
+EIGHT, GROUPS, DIRECTIONS = 8, 100, 100
 SMALL, LARGE = 0.03, 0.02
 LETTERS = {"03-simple-modern": 20e6, "01-standard-ebooks": 60e6}
-folder = os.path.dirname(os.path.abspath(__file__))
-pattern = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
-
-stop, inside = set(), False
-for line in open(f"{folder}/lists.txt", encoding="utf-8"):
-    if line.startswith("["):
-        inside = line.strip() in ("[stop]", "[first_person]")
-    elif inside and not line.startswith("#"):
-        stop.update(line.split())
-
-stories, stands, small, seen = [], collections.Counter(), collections.Counter(), collections.Counter()
-for path in sorted(glob.glob(f"{sys.argv[1]}/**/*.jsonl", recursive=True)):
-    for line in open(path, encoding="utf-8"):
-        if line.strip():
-            as_written = pattern.findall(json.loads(line)["story"].replace("’", "'"))
-            stories.append([word.lower() for word in as_written])
-            seen.update(stories[-1])
-            small.update(word for word in as_written if word.islower())
-            stands.update(set(stories[-1]))
-vocabulary = sorted(word for word in stands if stands[word] >= FEWEST)
+counted = Counted(sys.argv[1])
+stories, stands = counted.stories, counted.stands
+vocabulary = counted.vocabulary()
 place = {word: at for at, word in enumerate(vocabulary)}
-# Names are written large everywhere; they are no kind of thing.
-content = [w for w in vocabulary if len(w) >= 3 and w not in stop and "'" not in w and small[w] >= 0.5 * seen[w]]
+content = counted.content(listed("stop", "first_person"))
 shares = {word: stands[word] / len(stories) for word in vocabulary}
 
 ids = []
@@ -62,7 +47,7 @@ for name, most in LETTERS.items():
     with open(f"{sys.argv[2]}/{name}.jsonl.zst", "rb") as packed:
         for line in io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(packed), encoding="utf-8"):
             text = json.loads(line)["text"]
-            read(pattern.findall(text.lower().replace("’", "'")))
+            read(WORD.findall(text.lower().replace("’", "'")))
             letters += len(text)
             if letters > most:
                 break

