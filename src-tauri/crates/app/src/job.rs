@@ -1,7 +1,7 @@
 //! The queue as a person steers it.
 
 use crate::App;
-use domain::{ApiError, ErrorCode, Job, JobId, JobRef, JobState, Limit, Run, RunStatus};
+use domain::{ApiError, ErrorCode, Job, JobId, JobRef, JobState, Limit};
 
 impl App {
     pub fn jobs(&self, limit: Limit) -> Result<Vec<Job>, ApiError> {
@@ -25,7 +25,11 @@ impl App {
                 self.worker.with_control(&which.job_id, |control| control.pause());
                 self.home().store.job(&which.job_id).map_err(ApiError::from)
             }
-            JobState::Queued => self.hold(job),
+            JobState::Queued => match self.home().store.pause_waiting_job(&which.job_id)? {
+                Some(paused) => Ok(paused),
+                // Claimed a moment ago: now it is the worker that must pause it.
+                None => self.pause_job(which),
+            },
             JobState::Paused | JobState::Interrupted => Ok(job),
             JobState::Completed | JobState::Failed | JobState::Cancelled => Err(over(&which.job_id)),
         }
@@ -43,17 +47,6 @@ impl App {
             JobState::Completed | JobState::Failed | JobState::Cancelled => return Err(over(&which.job_id)),
         };
         self.worker.wake();
-        Ok(job)
-    }
-
-    /// Keeps a queued job from being claimed until it is resumed.
-    fn hold(&self, mut job: Job) -> Result<Job, ApiError> {
-        let store = &self.home().store;
-        job.state = JobState::Paused;
-        match &job.run_id {
-            Some(run_id) => store.update_job_and_run(&job, &Run { status: RunStatus::Paused, ..store.run(run_id)? })?,
-            None => store.update_job(&job)?,
-        }
         Ok(job)
     }
 

@@ -124,6 +124,23 @@ impl Store {
         })
     }
 
+    /// Keeps a job that waits from being claimed, with its run, until it is queued again. `None` when it runs: then its worker must
+    /// pause it.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` when it has ended.
+    pub fn pause_waiting_job(&self, id: &JobId) -> Result<Option<Job>> {
+        self.write(|tx| {
+            let job = get(tx, id)?;
+            match job.state {
+                JobState::Running => Ok(None),
+                JobState::Queued => move_both(tx, job, JobState::Paused, RunStatus::Paused, None).map(Some),
+                state if has_ended(state) => Err(Conflict::JobEnded { job_id: id.clone(), state }.into()),
+                _ => Ok(Some(job)),
+            }
+        })
+    }
+
     /// For the start of the program, when it alone holds the data folder: what is `running` then was cut off. It becomes
     /// *interrupted*, or *failed* after [`MAX_ATTEMPTS`] starts without a new checkpoint. Returns these runs.
     pub fn mark_interrupted_at_start(&self) -> Result<Vec<Run>> {

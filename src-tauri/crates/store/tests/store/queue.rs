@@ -146,6 +146,22 @@ fn a_waiting_job_is_cancelled_at_once_and_a_running_one_is_left_to_its_worker() 
 }
 
 #[test]
+fn a_waiting_job_is_paused_at_once_and_one_that_was_just_claimed_is_left_to_its_worker() {
+    let (_folder, store) = open();
+    enqueue(&store, "1", Priority::Normal);
+    assert_eq!(store.pause_waiting_job(&"job_1".into()).unwrap().unwrap().state, JobState::Paused);
+    assert_eq!(store.run(&"run_1".into()).unwrap().status, RunStatus::Paused);
+    assert!(store.claim_job("w").unwrap().is_none(), "what is paused waits");
+    assert_eq!(store.pause_waiting_job(&"job_1".into()).unwrap().unwrap().state, JobState::Paused, "twice is once");
+    store.requeue_job(&"run_1".into()).unwrap();
+    store.claim_job("w").unwrap().unwrap();
+    assert_eq!(store.pause_waiting_job(&"job_1".into()).unwrap(), None);
+    assert_eq!(store.job(&"job_1".into()).unwrap().state, JobState::Running, "nothing is written over its worker's state");
+    store.cancel_waiting_job(&"job_1".into()).unwrap();
+    assert_eq!(store.run(&"run_1".into()).unwrap().status, RunStatus::Running);
+}
+
+#[test]
 fn a_job_cut_off_is_interrupted_then_resumable_and_fails_after_three_starts_without_progress() {
     let (folder, store) = open();
     enqueue(&store, "1", Priority::Normal);
