@@ -40,11 +40,12 @@ without-window: setup-terminal ui/dist/index.html
 test: setup-test
 	@.ci/test
 
-# Speed of writing beside llama.cpp's (built the first time, about ten minutes), of relearning the taste, and, where the corpus
+# Speed of writing beside llama.cpp's (built the first time, about ten minutes), of the first word, of relearning the taste, and, where the corpus
 # lies beside the repository, of training.
 bench: setup-terminal ui/dist/index.html
 	@cargo build --release --quiet --package inkling-cli
 	@python3 tests/bench/against_llama_cpp.py $(TERMINAL)
+	@$(TERMINAL) bench startup
 	@cargo run --release --quiet --package inkling-model --example decode
 	@cargo run --release --quiet --package inkling-taste --example fit_time
 	@if [ -d ../shared/stories/fantasy ]; then \

@@ -6,15 +6,13 @@ use domain::{
     ApiError, ErrorCode, FeedbackRequest, HyperparameterChoice, MetricsQuery, Recipe, RunRef, TrainRequest, WriteEvent, WriteRequest,
     WriteResult,
 };
+use model::bench::median;
 use serde::Serialize;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct StartupBench {
-    pub assets_dir: Option<PathBuf>,
     /// Candidates of a generation.
     pub sequences: usize,
     /// Tokens of each candidate.
@@ -51,12 +49,7 @@ pub struct StartupReport {
 pub fn bench_startup(bench: &StartupBench) -> Result<StartupReport, ApiError> {
     let folder = tempfile::tempdir().map_err(|error| ApiError::new(ErrorCode::Storage, format!("No temporary folder: {error}")))?;
     let start = Instant::now();
-    let options = OpenOptions {
-        data_dir: Some(folder.path().to_owned()),
-        assets_dir: bench.assets_dir.clone(),
-        defer_jobs: false,
-        ..OpenOptions::default()
-    };
+    let options = OpenOptions { data_dir: Some(folder.path().to_owned()), ..OpenOptions::default() };
     let Opened::Owner(app) = App::open(options)? else {
         return Err(ApiError::new(ErrorCode::Busy, "The temporary folder is in use."));
     };
@@ -66,7 +59,7 @@ pub fn bench_startup(bench: &StartupBench) -> Result<StartupReport, ApiError> {
     report
 }
 
-fn measure(app: &Arc<App>, bench: &StartupBench, open_ms: f64) -> Result<StartupReport, ApiError> {
+fn measure(app: &App, bench: &StartupBench, open_ms: f64) -> Result<StartupReport, ApiError> {
     let cold = timed_write(app, bench, 0)?;
     let idle_memory_mb = process_mb();
     let rounds = bench.rounds.max(1);
@@ -151,11 +144,6 @@ fn wait_for_updates(updates: &dyn Fn() -> Result<u32, ApiError>) -> Result<(), A
         std::thread::sleep(Duration::from_millis(100));
     }
     Err(ApiError::new(ErrorCode::Internal, "The training did not make an update within a minute."))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 fn milliseconds(since: Instant) -> f64 {

@@ -72,7 +72,16 @@ impl App {
             3 => plain.clone(),
             _ => all.clone(),
         };
-        Ok((0..n).map(member).collect())
+        let mut members: Vec<Member> = (0..n).map(member).collect();
+        if settings.genre_prompts
+            && let Some(blended) = self.base(base)?.genre_prompt(&request.genres)
+        {
+            // A soft prompt of the person's own stands alone.
+            for member in members.iter_mut().filter(|member| member.adapters.soft_prompt.is_none()) {
+                member.adapters.soft_prompt = Some(blended.clone());
+            }
+        }
+        Ok(members)
     }
 
     /// A member unlike `winner` when all that wrote were alike: the plain base, or a calmer hand.

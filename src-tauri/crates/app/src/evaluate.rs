@@ -157,14 +157,7 @@ pub(crate) fn write_pairs(
 ) -> Result<Option<(Vec<String>, Vec<String>)>, ApiError> {
     // As texts are written unless the person says otherwise: a verdict shall not depend on what a setting happens to be.
     let usual = Settings::default();
-    let sampler = |index: usize| Sampler {
-        temperature: usual.temperature as f32,
-        top_k: usual.top_k as usize,
-        top_p: usual.top_p as f32,
-        min_p: usual.min_p as f32,
-        repetition_penalty: usual.repetition_penalty as f32,
-        seed: crate::write::candidate_seed(SEED, first_seed + index),
-    };
+    let sampler = |index: usize| Sampler::of(&usual, crate::write::candidate_seed(SEED, first_seed + index));
     let member = |side: &Adapters, index: usize| MemberSpec::with(sampler(index), side.clone());
     let members = (0..TEXTS_A_PROMPT).map(|index| member(new, index)).chain((0..TEXTS_A_PROMPT).map(|index| member(old, index)));
     let request = Generate {

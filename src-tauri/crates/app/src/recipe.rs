@@ -4,7 +4,7 @@ use crate::dataset::TrainingData;
 use crate::hyperparameters::projections;
 use crate::trainable::{TrainableBase, only_soft_prompts, quantisation};
 use domain::{AdapterKind, ApiError, ErrorCode, Hyperparameters, Objective, Recipe, Schedule};
-use model::{Adapters, BaseConfig, LlamaConfig, Lora, LoraShape, ModelError, Module, SoftPrompt, WeightedLora};
+use model::{Adapters, BaseConfig, LlamaConfig, Lora, LoraShape, ModelError, SoftPrompt, WeightedLora};
 use std::path::Path;
 use std::sync::Arc;
 use training::{
@@ -156,23 +156,15 @@ pub(crate) fn check_base(recipe: Recipe, hyperparameters: &Hyperparameters, base
             let message = format!("layers is {}; this base has {}.", hyperparameters.layers, base.layers);
             Err(ApiError::field("hyperparameters.layers", message).hint("Leave it out for all of them."))
         }
-        (Recipe::Lora | Recipe::Dora, BaseConfig::Decoder(base)) if !whole_modules(hyperparameters, base) => {
+        (Recipe::Lora | Recipe::Dora, BaseConfig::Decoder(base))
+            if !lora_config(recipe, hyperparameters, false).shape.takes_whole_modules(base) =>
+        {
             let message = "This base holds queries, keys and values as one module, gate and up as another; an adapter changes all of it.";
             Err(ApiError::field("hyperparameters.target_modules", message)
                 .hint("Choose among qkv_proj, o_proj, gate_up_proj and down_proj, or leave it out for all of them."))
         }
         _ => Ok(()),
     }
-}
-
-/// Whether the modules that are to change are modules of this base, and not parts of them.
-pub(crate) fn whole_modules(hyperparameters: &Hyperparameters, base: &LlamaConfig) -> bool {
-    let targets = projections(hyperparameters);
-    let whole = |module: &Module| {
-        let changed = module.projections.iter().filter(|projection| targets.contains(projection)).count();
-        changed == 0 || changed == module.projections.len()
-    };
-    Module::of(base).iter().all(whole)
 }
 
 /// Time and memory of a training at `speed` tokens a second.

@@ -149,18 +149,17 @@ impl App {
         let base_id = self.writing_base(request.base.as_ref(), &settings.default_base)?;
         let base = self.base(&base_id)?;
         let mut notices = Vec::new();
-        let mut members = self.members(home, settings, &base_id, &request, n as usize, &mut notices)?;
-        check_strengths(&base, &members)?;
         let continued = match request.continue_from.clone() {
             Some(id) => self.text_to_continue(home, &id, &mut request)?,
             None => String::new(),
         };
+        let members = self.members(home, settings, &base_id, &request, n as usize, &mut notices)?;
+        check_strengths(&base, &members)?;
         let seed = request.seed.unwrap_or_else(fresh_seed);
         request.n = Some(n);
         request.max_tokens = Some(max_tokens);
         request.temperature = Some(temperature);
         request.seed = Some(seed);
-        add_genre_prompt(settings, &base, &request, &mut members);
         let room = base.context().saturating_sub(
             members.iter().filter_map(|member| member.adapters.soft_prompt.as_ref()).map(|one| one.tokens).max().unwrap_or(0),
         );
@@ -317,11 +316,7 @@ impl App {
         match (others.min_by_key(|(candidate, _)| candidate.rank), plan.members.first()) {
             (Some((_, member)), _) => Ok(Some(member.clone())),
             // All that wrote were alike.
-            (None, Some(member)) => {
-                let mut other = [self.another_member(home, settings, &plan.request, member)?];
-                add_genre_prompt(settings, &plan.base, &plan.request, &mut other);
-                Ok(other.into_iter().next())
-            }
+            (None, Some(member)) => self.another_member(home, settings, &plan.request, member).map(Some),
             (None, None) => Ok(None),
         }
     }
@@ -412,14 +407,6 @@ impl App {
     }
 }
 
-/// A soft prompt of the person's own stands alone; adapters that a request names do too.
-fn add_genre_prompt(settings: &Settings, base: &LoadedBase, request: &WriteRequest, members: &mut [Member]) {
-    let Some(blended) = base.genre_prompt(&request.genres).filter(|_| settings.genre_prompts && request.adapters.is_none()) else { return };
-    for member in members.iter_mut().filter(|member| member.adapters.soft_prompt.is_none()) {
-        member.adapters.soft_prompt = Some(blended.clone());
-    }
-}
-
 /// The encoder of a T5 reads a soft prompt like words: it is there or not.
 fn check_strengths(base: &LoadedBase, members: &[Member]) -> Result<(), ApiError> {
     let between = |member: &Member| member.adapters.soft_prompt.is_some() && ![0.0, 1.0].contains(&member.adapters.strength);
@@ -450,14 +437,8 @@ fn generate(
 ) -> Result<Vec<Completion>, ApiError> {
     let temperature = plan.request.temperature.unwrap_or(settings.temperature);
     let specs = members.iter().enumerate().map(|(index, member)| {
-        let sampler = Sampler {
-            temperature: (temperature * member.warmth) as f32,
-            top_k: settings.top_k as usize,
-            top_p: settings.top_p as f32,
-            min_p: settings.min_p as f32,
-            repetition_penalty: settings.repetition_penalty as f32,
-            seed: candidate_seed(plan.seed, first + index),
-        };
+        let usual = Sampler::of(settings, candidate_seed(plan.seed, first + index));
+        let sampler = Sampler { temperature: (temperature * member.warmth) as f32, ..usual };
         MemberSpec::with(sampler, member.adapters.clone())
     });
     let generate = Generate {

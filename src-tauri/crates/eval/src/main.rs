@@ -4,6 +4,7 @@
 //! [--rate SHARE] [--updates N]` runs experiments; those on adapters take hours, add their results to `tuned.jsonl` and `gate.jsonl` of
 //! the folder, and leave out what stands there already.
 //! `inkling-eval report` makes `REPORT.md` anew from `notes.md`, E1, E2, E6 and E8 run afresh, and those files.
+//! `inkling-eval belief [--seeds N] [--users NAME,…]` prints every look at whether taste is believed, a line of JSON each.
 //! `inkling-eval pool` writes the candidate pool anew.
 //! `inkling-eval model [FOLDER…] [--prompts N] [--samples N] [--repetition-penalty X] [--json FILE]` measures story models on held-out prompts, side by side.
 
@@ -39,7 +40,7 @@ fn work(arguments: &[String]) -> Result<(), EvalError> {
         Some("belief") => believe(&Options::read(&arguments[1..])?),
         Some("report") => whole_report(&Options::read(&arguments[1..])?),
         _ => Err(EvalError::Usage(
-            "usage: inkling-eval run [--only e1,e2] [--report DIR] [--seeds N] | report [--seeds N] | pool | model [FOLDER…]".to_owned(),
+            "usage: inkling-eval run [--only e1,e2] [--report DIR] [--seeds N] | report [--seeds N] | belief [--seeds N] | pool | model [FOLDER…]".to_owned(),
         )),
     }
 }

@@ -91,6 +91,14 @@ impl User {
     }
 }
 
+fn per_hundred(seen: &Seen, count: usize) -> f64 {
+    100.0 * share(count, seen.words.len())
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
 /// A user's verdicts before slips, given the traits of the texts that set the bar.
 #[derive(Debug, Clone, Copy)]
 pub struct Bar(f64);

@@ -97,15 +97,7 @@ impl Pool {
 
 /// How the app samples unless told otherwise.
 pub fn sampler(seed: u64) -> Sampler {
-    let Settings { temperature, top_k, top_p, min_p, repetition_penalty, .. } = Settings::default();
-    Sampler {
-        temperature: temperature as f32,
-        top_k: top_k as usize,
-        top_p: top_p as f32,
-        min_p: min_p as f32,
-        repetition_penalty: repetition_penalty as f32,
-        seed,
-    }
+    Sampler::of(&Settings::default(), seed)
 }
 
 /// Writes the pool anew into `folder`: `pool.jsonl.gz` and `pool.sha256`.

@@ -161,7 +161,8 @@ fn run(decoder: &Decoder, options: &LoadOptions, test: &SpeedTest, load_s: f64) 
     Ok(Speed { prefill_tokens_per_s: median(read), decode_tokens_per_s: median(written), load_s })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle one, the upper of two; 0 of none.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }

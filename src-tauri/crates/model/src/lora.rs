@@ -130,11 +130,16 @@ impl LoraShape {
         Module::of(config).iter().filter(|module| module.is_among(&self.targets))
     }
 
+    /// Whether what it changes are modules of this base, and not parts of them.
+    pub fn takes_whole_modules(&self, config: &LlamaConfig) -> bool {
+        self.modules(config).all(|module| module.projections.iter().all(|projection| self.targets.contains(projection)))
+    }
+
     /// # Errors
     /// `InvalidRequest` for what [`Self::check`] refuses, and for targets that are parts of a module of this base.
     pub fn check_on(&self, config: &LlamaConfig) -> Result<(), ModelError> {
         self.check()?;
-        match self.modules(config).all(|module| module.projections.iter().all(|projection| self.targets.contains(projection))) {
+        match self.takes_whole_modules(config) {
             true => Ok(()),
             false => Err(ModelError::InvalidRequest {
                 reason: "this base joins queries, keys and values in qkv_proj, gate and up in gate_up_proj: all of a module or none",

@@ -1,5 +1,6 @@
 //! Choosing the next token from logits.
 
+use domain::Settings;
 use kernels::elementwise::{largest, sum_exp};
 use kernels::isa::Isa;
 
@@ -26,6 +27,18 @@ impl Default for Sampler {
 }
 
 impl Sampler {
+    /// As the settings say.
+    pub fn of(settings: &Settings, seed: u64) -> Self {
+        Self {
+            temperature: settings.temperature as f32,
+            top_k: settings.top_k as usize,
+            top_p: settings.top_p as f32,
+            min_p: settings.min_p as f32,
+            repetition_penalty: settings.repetition_penalty as f32,
+            seed,
+        }
+    }
+
     /// The most likely token always.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, top_p: 1.0, ..Self::default() }

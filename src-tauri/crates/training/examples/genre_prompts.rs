@@ -12,7 +12,7 @@
 //! `measure` judges texts by a naive Bayes classifier on bags of words, made here from the stories that are not held out; it
 //! shares nothing with the product's own genre score.
 
-use domain::{FinishReason, Genre, GenreMix};
+use domain::{FinishReason, Genre, GenreMix, Settings};
 use model::{Adapters, DenseWeights, Generate, LanguageModel, LoadOptions, MemberSpec, Sampler, SoftPrompt, StoryFormat, Tokenizer};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
@@ -330,14 +330,8 @@ fn write(
     adapters: &Adapters,
     seed: u64,
 ) -> Result<Vec<model::Completion>, Box<dyn Error>> {
-    let sampler = |number: usize| Sampler {
-        temperature: 0.8,
-        top_k: 0,
-        top_p: 0.95,
-        min_p: 0.0,
-        repetition_penalty: 1.15,
-        seed: (seed + number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
-    };
+    let usual = Settings::default();
+    let sampler = |number: usize| Sampler::of(&usual, (seed + number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let request = Generate {
         prompt: base.tokenizer().encode(&StoryFormat::prompt_text(mix, None, prompt)),
         written: 0,

@@ -5,27 +5,28 @@ use crate::prompt;
 use domain::{ApiError, BaseKind, GenreMix, Style};
 use model::{SoftPrompt, StoryFormat, TextModel};
 use std::ops::Deref;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 /// A base that writes, is asked in its own way, and is trained on what it will be asked.
 pub(crate) struct LoadedBase {
     model: TextModel,
     kind: BaseKind,
-    genres: GenrePrompts,
+    path: PathBuf,
+    /// Read when they are first asked for: most people's never are.
+    genres: OnceLock<GenrePrompts>,
 }
 
 impl LoadedBase {
     /// `path` is where the model was read from.
     pub fn new(model: TextModel, kind: BaseKind, path: &Path) -> Self {
-        let hidden = model.decoder().map_or(0, |decoder| decoder.config().hidden);
-        let genres = if kind == BaseKind::Story { GenrePrompts::load(path, hidden) } else { GenrePrompts::default() };
-        Self { model, kind, genres }
+        Self { model, kind, path: path.to_owned(), genres: OnceLock::new() }
     }
 
     /// What the sliders add to the genre words of the prompt, if the base brings it.
     pub fn genre_prompt(&self, genres: &GenreMix) -> Option<Arc<SoftPrompt>> {
-        self.genres.blended(genres)
+        let hidden = self.model.decoder().filter(|_| self.kind == BaseKind::Story)?.config().hidden;
+        self.genres.get_or_init(|| GenrePrompts::load(&self.path, hidden)).blended(genres)
     }
 
     /// The tokens before a text.

@@ -2,6 +2,14 @@ use crate::{Desk, PROMPTS, feedback, short};
 use domain::*;
 
 #[test]
+fn the_startup_bench_writes_while_a_training_goes_on() {
+    let report = app::bench_startup(&app::StartupBench { sequences: 2, generate: 12, rounds: 3 }).expect("measured");
+    assert!(report.open_ms > 0.0 && report.idle_memory_mb > 0.0, "{report:?}");
+    assert!(report.first_word_warm_ms <= report.write_ms && report.first_word_training_ms <= report.write_training_ms, "{report:?}");
+    assert!(report.training_ratio.is_finite() && report.training_ratio > 0.0, "{report:?}");
+}
+
+#[test]
 fn the_sliders_reach_the_weights_when_the_setting_says_so_but_not_a_base_that_was_asked_for_plain() {
     let desk = Desk::open();
     let texts = |request: WriteRequest| -> Vec<String> {

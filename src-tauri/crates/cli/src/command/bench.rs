@@ -23,7 +23,7 @@ pub fn run(command: Bench, printer: &Printer) -> Result<(), ApiError> {
 
 fn startup(options: &BenchStartup, printer: &Printer) -> Result<(), ApiError> {
     let BenchStartup { sequences, generate, rounds } = *options;
-    let report = bench_startup(&StartupBench { assets_dir: None, sequences, generate, rounds })?;
+    let report = bench_startup(&StartupBench { sequences, generate, rounds })?;
     printer.result(&report, || {
         let row = |name: &str, value: String| vec![name.to_owned(), value];
         let ms = |value: f64| format!("{value:.0} ms");

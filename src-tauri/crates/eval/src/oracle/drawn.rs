@@ -1,10 +1,6 @@
 //! Users drawn by chance: themes, manners and how they are joined came from a seeded draw (20261129), before taste met them.
 
-use super::{Kind, Seen, User};
-
-fn per_hundred(seen: &Seen, count: usize) -> f64 {
-    100.0 * count as f64 / seen.words.len().max(1) as f64
-}
+use super::{Kind, Seen, User, per_hundred};
 
 fn letters(seen: &Seen) -> f64 {
     seen.words.iter().map(String::len).sum::<usize>() as f64 / seen.words.len().max(1) as f64

@@ -1,14 +1,6 @@
 //! Users drawn by chance, by `draw.py 20261130 18`, before taste met them.
 
-use super::{Kind, Seen, User};
-
-fn per_hundred(seen: &Seen, count: usize) -> f64 {
-    100.0 * share(count, seen.words.len())
-}
-
-fn share(part: usize, whole: usize) -> f64 {
-    part as f64 / whole.max(1) as f64
-}
+use super::{Kind, User, per_hundred, share};
 
 /// Looked at once, at the end.
 pub const FRESH: [User; 18] = [
