@@ -103,6 +103,8 @@ export const settings: Settings = {
 	defaultBase: "story",
 	memberUrl: "",
 	memberModel: "",
+	guidance: 2,
+	genreGuidance: 3,
 	topP: 0.95,
 	topK: 0,
 	minP: 0,

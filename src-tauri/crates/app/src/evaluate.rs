@@ -167,6 +167,7 @@ pub(crate) fn write_pairs(
         max_tokens: LENGTH,
         stop: base.stop(),
         stop_texts: Vec::new(),
+        guidance: base.guidance((&probe.genres, probe.style, &probe.prompt), &[], &usual),
     };
     let stopped = AtomicBool::new(false);
     let completions = base.generate(&request, &stopped, &mut |_| {

@@ -3,7 +3,7 @@
 use crate::base::LoadedBase;
 use domain::{ApiError, BaseKind, ErrorCode, GenreMix, Notice, NoticeCode, Settings, Style, WriteRequest};
 use hub::ChatRequest;
-use model::{ChatMessage, ChatRole, StoryFormat, TextModel};
+use model::{ChatMessage, ChatRole, Guidance, StoryFormat, TextModel};
 
 /// Between two paragraphs, as the story model was trained.
 pub(crate) const PARAGRAPH: &str = "\n\n";
@@ -21,6 +21,7 @@ pub(crate) struct Layout {
     pub tokens: Vec<u32>,
     /// How many of them, at the end, are text that goes on.
     pub written: usize,
+    pub guidance: Guidance,
     pub max_tokens: usize,
     pub stop: Vec<u32>,
 }
@@ -32,6 +33,7 @@ pub(crate) struct Layout {
 /// `TooLarge` when nothing is left for the story.
 pub(crate) fn lay_out(
     base: &LoadedBase,
+    settings: &Settings,
     request: &WriteRequest,
     continued: &str,
     room: usize,
@@ -94,7 +96,8 @@ pub(crate) fn lay_out(
         });
     }
     let written = if apart { 0 } else { story.len() };
-    Ok(Layout { tokens, written, max_tokens: left.min(max_tokens), stop: base.stop() })
+    let guidance = base.guidance((&request.genres, request.style, &prompt), &tokens[tokens.len() - written..], settings);
+    Ok(Layout { tokens, written, guidance, max_tokens: left.min(max_tokens), stop: base.stop() })
 }
 
 /// A prompt with the text that is to go on.

@@ -163,7 +163,7 @@ impl App {
         let room = base.context().saturating_sub(
             members.iter().filter_map(|member| member.adapters.soft_prompt.as_ref()).map(|one| one.tokens).max().unwrap_or(0),
         );
-        let layout = prompt::lay_out(&base, &request, &continued, room, max_tokens as usize, &mut notices)?;
+        let layout = prompt::lay_out(&base, settings, &request, &continued, room, max_tokens as usize, &mut notices)?;
         let server = self.chat_server(settings)?;
         if let Some(server) = &server {
             notices.push(Notice {
@@ -448,6 +448,7 @@ fn generate(
         max_tokens: plan.layout.max_tokens,
         stop: plan.layout.stop.clone(),
         stop_texts: Vec::new(),
+        guidance: plan.layout.guidance.clone(),
     };
     let written = plan.base.generate(&generate, flag, &mut |token| {
         if !token.text.is_empty() {

@@ -6,11 +6,12 @@
 //! `inkling-eval report` makes `REPORT.md` anew from `notes.md`, E1, E2, E6 and E8 run afresh, and those files.
 //! `inkling-eval belief [--seeds N] [--users NAME,…]` prints every look at whether taste is believed, a line of JSON each.
 //! `inkling-eval pool` writes the candidate pool anew.
-//! `inkling-eval model [FOLDER…] [--prompts N] [--samples N] [--repetition-penalty X] [--json FILE]` measures story models on held-out prompts, side by side.
+//! `inkling-eval model [FOLDER…] [--prompts N] [--samples N] [--repetition-penalty X] [--guidance X]
+//! [--genre-guidance X] [--temperature X] [--top-p X] [--json FILE]` measures story models on held-out prompts, side by side.
 
+use domain::Settings;
 use eval::gate::GateResult;
 use eval::oracle::{DRAWN, FRESH, Kind, OTHERS, USERS, User};
-use eval::pool::sampler;
 use eval::taste_runs::UserResult;
 use eval::tuned::{Bases, Method, Pace, TunedResult};
 use eval::{EvalError, Pool, belief, figure, gate, records, report, report_weights, story_model, taste_runs, tuned};
@@ -51,8 +52,7 @@ fn measure(arguments: &[String]) -> Result<(), EvalError> {
     let options = Options::read(&arguments[named..])?;
     let folders: Vec<PathBuf> = if named == 0 { vec![PathBuf::from(BASE)] } else { arguments[..named].iter().map(PathBuf::from).collect() };
     let stories = story_model::of_stories()?;
-    let penalty = options.repetition_penalty;
-    let of = |folder: &PathBuf| story_model::of_model(folder, options.prompts, options.samples, penalty);
+    let of = |folder: &PathBuf| story_model::of_model(folder, options.prompts, options.samples, &options.writing);
     let models = folders.iter().map(of).collect::<Result<Vec<_>, _>>()?;
     print!("{}", story_model::table(&stories, &models));
     if let Some(path) = &options.json {
@@ -92,7 +92,8 @@ struct Options {
     updates: usize,
     prompts: usize,
     samples: usize,
-    repetition_penalty: f32,
+    /// As the app's are, but for what was asked for.
+    writing: Settings,
     json: Option<PathBuf>,
 }
 
@@ -112,6 +113,12 @@ impl Options {
             None => Ok(default),
             Some(value) => value.parse::<u64>().map_err(|_| EvalError::Usage(format!("--{key} {value} is no number"))),
         };
+        let real = |key: &str| {
+            let value =
+                given.get(key).map(|value| value.parse::<f64>().map_err(|_| EvalError::Usage(format!("--{key} {value} is no number"))));
+            value.transpose()
+        };
+        let usual = Settings::default();
         Ok(Self {
             only: list("only"),
             report: given.get("report").map_or_else(|| PathBuf::from("."), PathBuf::from),
@@ -120,16 +127,17 @@ impl Options {
             sets: list("sets"),
             methods: list("methods"),
             steps: number("steps", 40)? as u32,
-            rate: match given.get("rate") {
-                None => None,
-                Some(value) => Some(value.parse().map_err(|_| EvalError::Usage(format!("--rate {value} is no number")))?),
-            },
+            rate: real("rate")?,
             updates: number("updates", 20)? as usize,
             prompts: number("prompts", 80)? as usize,
             samples: number("samples", 3)?.clamp(1, 64) as usize,
-            repetition_penalty: match given.get("repetition-penalty") {
-                None => sampler(0).repetition_penalty,
-                Some(value) => value.parse().map_err(|_| EvalError::Usage(format!("--repetition-penalty {value} is no number")))?,
+            writing: Settings {
+                repetition_penalty: real("repetition-penalty")?.unwrap_or(usual.repetition_penalty),
+                temperature: real("temperature")?.unwrap_or(usual.temperature),
+                top_p: real("top-p")?.unwrap_or(usual.top_p),
+                genre_guidance: real("genre-guidance")?.unwrap_or(usual.genre_guidance),
+                guidance: real("guidance")?.unwrap_or(usual.guidance),
+                ..usual
             },
             json: given.get("json").map(PathBuf::from),
         })

@@ -6,7 +6,7 @@ use domain::Settings;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use model::{Generate, LanguageModel, MemberSpec, Sampler, StoryFormat};
+use model::{Generate, Guidance, LanguageModel, MemberSpec, Sampler, StoryFormat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -115,6 +115,7 @@ pub fn write(base: &LanguageModel, folder: &Path) -> Result<PathBuf, EvalError> 
             max_tokens: LENGTH,
             stop: StoryFormat::stop(base.tokenizer()),
             stop_texts: Vec::new(),
+            guidance: Guidance::default(),
         };
         let texts = base.generate(&request, &AtomicBool::new(false), &mut |_| {})?.into_iter().map(|one| one.text.trim().to_owned());
         let line = Line { prompt: prompt.text.clone(), texts: texts.collect() };

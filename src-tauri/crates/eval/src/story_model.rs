@@ -2,10 +2,9 @@
 
 use crate::estimate::Estimate;
 use crate::oracle::Seen;
-use crate::pool::sampler;
 use crate::text_figures::repeated_4_grams;
 use crate::{EvalError, Random};
-use domain::{FinishReason, Genre, GenreMix, Style};
+use domain::{FinishReason, Genre, GenreMix, Settings, Style};
 use model::{Generate, LanguageModel, LoadOptions, MemberSpec, Precision, Sampler, StoryFormat};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -201,11 +200,11 @@ pub fn of_stories() -> Result<TextMeasures, EvalError> {
 }
 
 /// Measures the model in a folder on `prompts` of the held-out prompts, `samples` texts each, sampled as the app does unless told
-/// otherwise, but with this repetition penalty.
+/// otherwise by these settings.
 ///
 /// # Errors
 /// What reading the model or writing with it reports.
-pub fn of_model(folder: &Path, prompts: usize, samples: usize, repetition_penalty: f32) -> Result<Measures, EvalError> {
+pub fn of_model(folder: &Path, prompts: usize, samples: usize, settings: &Settings) -> Result<Measures, EvalError> {
     let stories = HeldOut::all()?;
     let load = |precision| LanguageModel::load(folder, &LoadOptions { precision, ..LoadOptions::new(2) });
     // Held-out stories are ordered by genre: every so many of them are of all genres.
@@ -216,7 +215,7 @@ pub fn of_model(folder: &Path, prompts: usize, samples: usize, repetition_penalt
     let mut shown = Vec::new();
     for at in &chosen {
         let story = &stories[*at];
-        for (ended, text) in write(&model, &story.header(story.style), samples, *at, repetition_penalty)? {
+        for (ended, text) in write(&model, story, story.style, samples, *at, settings)? {
             let (prompt, genres) = (story.prompt.clone(), story.genres.clone());
             shown.push(Sample { prompt, genres, style: story.style, ended, text: text.clone() });
             texts.push((*at, ended, text));
@@ -225,7 +224,7 @@ pub fn of_model(folder: &Path, prompts: usize, samples: usize, repetition_penalt
     let one_each = |style: Option<Style>| -> Result<Vec<String>, EvalError> {
         let mut all = Vec::new();
         for at in &chosen {
-            all.extend(write(&model, &stories[*at].header(style), 1, *at, repetition_penalty)?.into_iter().map(|(_, text)| text));
+            all.extend(write(&model, &stories[*at], style, 1, *at, settings)?.into_iter().map(|(_, text)| text));
         }
         Ok(all)
     };
@@ -246,19 +245,21 @@ pub fn of_model(folder: &Path, prompts: usize, samples: usize, repetition_penalt
 /// Texts for a prompt, and whether the model ended each itself.
 fn write(
     model: &LanguageModel,
-    header: &str,
+    story: &HeldOut,
+    style: Option<Style>,
     samples: usize,
     seed: usize,
-    repetition_penalty: f32,
+    settings: &Settings,
 ) -> Result<Vec<(bool, String)>, EvalError> {
     let mut random = Random::for_purpose("story model", seed as u64);
     let request = Generate {
-        prompt: model.tokenizer().encode(header),
+        prompt: model.tokenizer().encode(&story.header(style)),
         written: 0,
-        members: (0..samples).map(|_| MemberSpec::plain(Sampler { repetition_penalty, ..sampler(random.draw()) })).collect(),
+        members: (0..samples).map(|_| MemberSpec::plain(Sampler::of(settings, random.draw()))).collect(),
         max_tokens: LENGTH,
         stop: StoryFormat::stop(model.tokenizer()),
         stop_texts: Vec::new(),
+        guidance: StoryFormat::guidance(model.tokenizer(), (&story.genres, style, &story.prompt), &[], settings),
     };
     let completions = model.generate(&request, &AtomicBool::new(false), &mut |_| {})?;
     Ok(completions.into_iter().map(|one| (one.finish == FinishReason::End, one.text.trim().to_owned())).collect())

@@ -6,7 +6,7 @@ use crate::pool::{LENGTH, SINGLE, sampler};
 use crate::text_figures::{compression_ratio, distinct_2, repeated_4_grams, self_bleu};
 use crate::thumbs::Judge;
 use crate::{EvalError, Pool, Prompt, Random};
-use model::{Adapters, DenseWeights, Generate, LanguageModel, LoadOptions, MemberSpec, StoryFormat, WeightedLora};
+use model::{Adapters, DenseWeights, Generate, Guidance, LanguageModel, LoadOptions, MemberSpec, StoryFormat, WeightedLora};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::Path;
@@ -360,6 +360,7 @@ fn samples(bases: &Bases, prompt: &Prompt, adapters: &Adapters, seed: u64) -> Re
         max_tokens: LENGTH,
         stop: StoryFormat::stop(tokenizer),
         stop_texts: Vec::new(),
+        guidance: Guidance::default(),
     };
     let written = bases.writer.generate(&request, &AtomicBool::new(false), &mut |_| {})?;
     Ok(written.into_iter().map(|one| one.text.trim().to_owned()).collect())

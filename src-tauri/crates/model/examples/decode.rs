@@ -1,7 +1,7 @@
 //! Prints what the built-in model writes, and how fast: `cargo run --release -p inkling-model --example decode [folder] [threads]`.
 
 use domain::{Genre, GenreMix, Style};
-use model::{Generate, LanguageModel, LoadOptions, MemberSpec, ModelError, Sampler, StoryFormat};
+use model::{Generate, Guidance, LanguageModel, LoadOptions, MemberSpec, ModelError, Sampler, StoryFormat};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -32,6 +32,7 @@ fn main() -> Result<(), ModelError> {
         max_tokens: 256,
         stop: StoryFormat::stop(model.tokenizer()),
         stop_texts: Vec::new(),
+        guidance: Guidance::default(),
     };
     let mut first = None;
     let start = Instant::now();
@@ -50,6 +51,7 @@ fn main() -> Result<(), ModelError> {
             max_tokens: TOKENS,
             stop: Vec::new(),
             stop_texts: Vec::new(),
+            guidance: Guidance::default(),
         };
         let mut rates = Vec::new();
         for _ in 0..ROUNDS {

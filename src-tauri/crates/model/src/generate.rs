@@ -2,6 +2,7 @@
 
 use crate::adapted::{Applied, WeightedLora};
 use crate::decoder::{Decoder, Item, Row};
+use crate::guidance::{Guidance, Guide};
 use crate::linear::Machine;
 use crate::sampler::{Draw, Drawn};
 use crate::session::{PrefixKey, Session, Wanted};
@@ -29,6 +30,7 @@ pub struct Generate {
     pub stop: Vec<u32>,
     /// Texts that end a text and are not part of it, also where they are spread over several tokens.
     pub stop_texts: Vec<String>,
+    pub guidance: Guidance,
 }
 
 /// Who writes a candidate. Members with the same adapters and strengths share the reading of the prompt.
@@ -113,6 +115,11 @@ impl Completion {
 }
 
 impl Generate {
+    /// The prompts that guide, where they do anything.
+    fn guides(&self) -> impl Iterator<Item = &Guide> {
+        self.guidance.beside(&self.prompt)
+    }
+
     pub(crate) fn check(&self, config: &LlamaConfig) -> Result<(), ModelError> {
         if self.members.is_empty() || self.members.len() > MAX_MEMBERS {
             return Err(ModelError::InvalidRequest { reason: "it must have 1 to 256 members" });
@@ -123,9 +130,14 @@ impl Generate {
             }
             member.adapters().check(config)?;
             let soft_prompt = member.soft_prompt.as_deref();
-            // One more than the prompt: there must be room for a token.
-            let needed = self.prompt.len() + soft_prompt.map_or(0, |soft| soft.tokens) + 1;
-            check_prompt(config, soft_prompt, &self.prompt, needed)?;
+            for prompt in std::iter::once(&self.prompt).chain(self.guides().map(|guide| &guide.prompt)) {
+                // One more than the prompt: there must be room for a token.
+                let needed = prompt.len() + soft_prompt.map_or(0, |soft| soft.tokens) + 1;
+                check_prompt(config, soft_prompt, prompt, needed)?;
+            }
+        }
+        if !self.guides().all(Guide::is_valid) {
+            return Err(ModelError::InvalidRequest { reason: "the weight of a guiding prompt must be -10 to 10" });
         }
         Ok(())
     }
@@ -177,14 +189,24 @@ fn release(held: &mut String, stops: &[String]) -> (String, bool) {
     (std::mem::replace(held, kept), false)
 }
 
+/// What a row of a candidate continues.
+#[derive(Clone, Copy)]
+struct Track {
+    /// Index of the candidate's own cache.
+    own: usize,
+    prefix: usize,
+    prefix_length: usize,
+    stretch: usize,
+}
+
 /// A candidate that is being written.
 struct Live<'a> {
     candidate: usize,
-    prefix: usize,
-    prefix_length: usize,
+    asked: Track,
+    /// The same text after the prompts that guide it.
+    guides: Vec<Track>,
     /// Index among the adapters of this request.
     adapter: Option<usize>,
-    stretch: usize,
     soft_tokens: usize,
     log_weight: f32,
     limit: usize,
@@ -217,14 +239,21 @@ pub(crate) fn run(
     let Some(mut live) = read_prompts(decoder, machine, tokenizer, session, request, &mut adapters, cancel) else { return completions };
     let adapters: Vec<Arc<Applied>> = adapters.into_iter().map(|(_, applied)| applied).collect();
     let longest = live.iter().map(|one| one.limit).max().unwrap_or(0);
-    session.reserve(decoder, live.len(), longest);
+    let weights: Vec<f32> = request.guides().map(|guide| guide.weight).collect();
+    session.reserve(decoder, (1 + weights.len()) * live.len(), longest);
     let vocab = decoder.config.vocab;
     let mut first = true;
     loop {
         let known: &Session = session;
+        let count = live.len();
         machine.pool.each(&mut live, &|row, one| {
-            let logits = if first { known.logits(one.prefix) } else { &known.work.logits[row * vocab..][..vocab] };
-            one.drawn = Some(one.draw.next(machine.isa, logits));
+            let logits = |track: Track, row: usize| match first {
+                true => known.logits(track.prefix),
+                false => &known.work.logits[row * vocab..][..vocab],
+            };
+            let others = one.guides.iter().zip(&weights).enumerate();
+            let others = others.map(|(at, (track, weight))| (logits(*track, (at + 1) * count + row), *weight));
+            one.drawn = Some(one.draw.next_guided(machine.isa, logits(one.asked, row), others));
         });
         first = false;
         for one in &mut live {
@@ -243,7 +272,10 @@ pub(crate) fn run(
             }
             return completions;
         }
-        let rows: Vec<Row> = live.iter().filter_map(Live::row).collect();
+        // First all rows after the asked prompt, then those after each guide: those that share a prefix stand together.
+        let asked = live.iter().filter_map(|one| one.row(one.asked));
+        let guided = (0..weights.len()).flat_map(|at| live.iter().filter_map(move |one| one.row(*one.guides.get(at)?)));
+        let rows: Vec<Row> = asked.chain(guided).collect();
         let wanted: Vec<usize> = (0..rows.len()).collect();
         decoder.forward(machine, &mut session.work, &mut session.prefix_slots, &mut session.own, &adapters, &rows);
         decoder.logits(machine, &mut session.work, &wanted);
@@ -253,30 +285,38 @@ pub(crate) fn run(
 /// Reads the prompt once for each distinct set of adapters; `None` if cancelled.
 ///
 /// Candidates come back in the order of their prefixes, so that those that share one stand together.
-fn read_prompts<'a>(
+fn read_prompts<'a, 'r>(
     decoder: &Decoder,
     machine: &Machine,
     tokenizer: &'a Tokenizer,
     session: &mut Session,
-    request: &Generate,
+    request: &'r Generate,
     adapters: &mut Vec<(WeightedLora, Arc<Applied>)>,
     cancel: &AtomicBool,
 ) -> Option<Vec<Live<'a>>> {
-    let mut read: Vec<(PrefixKey, usize)> = Vec::new();
+    let mut read: Vec<(PrefixKey, &[u32], usize)> = Vec::new();
     let mut live = Vec::with_capacity(request.members.len());
     for (candidate, member) in request.members.iter().enumerate() {
-        let key = PrefixKey::new(&member.adapters(), &decoder.config, request.prompt.len().saturating_add(request.max_tokens));
-        let prefix_length = key.soft_tokens() + request.prompt.len();
-        let prefix = match read.iter().find(|(known, _)| *known == key) {
-            Some((_, prefix)) => *prefix,
-            None => {
-                let in_use: Vec<usize> = read.iter().map(|(_, prefix)| *prefix).collect();
-                let wanted = Wanted { first: prefix_length - 1, take: &mut |_| {} };
-                let prefix = session.prefill(decoder, machine, key.clone(), &request.prompt, &in_use, cancel, wanted)?;
-                read.push((key.clone(), prefix));
-                prefix
+        // Where the candidate's own text goes on after one of the prompts.
+        let mut track = |own: usize, prompt: &'r [u32]| {
+            let key = PrefixKey::new(&member.adapters(), &decoder.config, prompt.len().saturating_add(request.max_tokens));
+            let (prefix_length, stretch) = (key.soft_tokens() + prompt.len(), key.stretch());
+            if let Some((_, _, prefix)) = read.iter().find(|(known, text, _)| *known == key && *text == prompt) {
+                return Some(Track { own, prefix: *prefix, prefix_length, stretch });
             }
+            let in_use: Vec<usize> = read.iter().map(|(_, _, prefix)| *prefix).collect();
+            let wanted = Wanted { first: prefix_length - 1, take: &mut |_| {} };
+            let prefix = session.prefill(decoder, machine, key.clone(), prompt, &in_use, cancel, wanted)?;
+            read.push((key, prompt, prefix));
+            Some(Track { own, prefix, prefix_length, stretch })
         };
+        let asked = track(candidate, &request.prompt)?;
+        let mut guides = Vec::new();
+        for (at, guide) in request.guides().enumerate() {
+            guides.push(track((at + 1) * request.members.len() + candidate, &guide.prompt)?);
+        }
+        let key = PrefixKey::new(&member.adapters(), &decoder.config, request.prompt.len().saturating_add(request.max_tokens));
+        let longest_prefix = guides.iter().map(|track| track.prefix_length).fold(asked.prefix_length, usize::max);
         let adapter = key.lora().map(|lora| match adapters.iter().position(|(known, _)| known == lora) {
             Some(index) => index,
             None => {
@@ -286,13 +326,12 @@ fn read_prompts<'a>(
         });
         live.push(Live {
             candidate,
-            prefix,
-            prefix_length,
+            asked,
+            guides,
             adapter,
-            stretch: key.stretch(),
             soft_tokens: key.soft_tokens(),
             log_weight: key.log_weight(),
-            limit: request.max_tokens.min(decoder.config.context - prefix_length),
+            limit: request.max_tokens.min(decoder.config.context - longest_prefix),
             draw: Draw::new(&member.sampler, &request.prompt[request.prompt.len().saturating_sub(request.written)..]),
             drawn: None,
             tokenizer,
@@ -302,7 +341,7 @@ fn read_prompts<'a>(
             finished: false,
         });
     }
-    live.sort_by_key(|one| one.prefix);
+    live.sort_by_key(|one| one.asked.prefix);
     Some(live)
 }
 
@@ -349,12 +388,12 @@ impl Live<'_> {
         logprobs.truncate(token_ids.len());
     }
 
-    /// The last token as the next row to compute.
-    fn row(&self) -> Option<Row<'static>> {
+    /// The last token as the next row to compute on a track.
+    fn row(&self, track: Track) -> Option<Row<'static>> {
+        let Track { own, prefix, prefix_length, stretch } = track;
         let token = *self.done.token_ids.last()?;
-        let position = self.prefix_length + self.done.token_ids.len() - 1;
-        let own = Some((self.candidate, self.prefix_length));
-        let (prefix, weighted, log_weight) = (self.prefix, self.soft_tokens, self.log_weight);
-        Some(Row { item: Item::Token(token), position, prefix, own, weighted, log_weight, adapter: self.adapter, stretch: self.stretch })
+        let position = prefix_length + self.done.token_ids.len() - 1;
+        let (own, weighted, log_weight) = (Some((own, prefix_length)), self.soft_tokens, self.log_weight);
+        Some(Row { item: Item::Token(token), position, prefix, own, weighted, log_weight, adapter: self.adapter, stretch })
     }
 }

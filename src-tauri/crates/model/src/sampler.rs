@@ -66,6 +66,7 @@ pub struct Draw {
     seen: Vec<u32>,
     kept: Vec<(f32, u32)>,
     penalised: Vec<f32>,
+    guided: Vec<f32>,
 }
 
 impl Draw {
@@ -74,26 +75,48 @@ impl Draw {
         seen.sort_unstable();
         seen.dedup();
         let random = SplitMix(sampler.seed);
-        Self { sampler: sampler.clone(), random, seen, kept: Vec::new(), penalised: Vec::new() }
+        Self { sampler: sampler.clone(), random, seen, kept: Vec::new(), penalised: Vec::new(), guided: Vec::new() }
     }
 
     /// Draws the next token from `[vocab]` logits.
     pub fn next(&mut self, isa: Isa, logits: &[f32]) -> Drawn {
-        let most = largest(isa, logits);
-        let normaliser = most + sum_exp(isa, logits, most, 1.0).ln();
-        let token = if self.seen.is_empty() && self.sampler.repetition_penalty == 1.0 {
-            self.choose(isa, logits, most)
-        } else {
-            let mut penalised = std::mem::take(&mut self.penalised);
-            self.penalise(logits, &mut penalised);
-            let token = self.choose(isa, &penalised, largest(isa, &penalised));
-            self.penalised = penalised;
-            if let Err(at) = self.seen.binary_search(&token) {
-                self.seen.insert(at, token);
-            }
-            token
-        };
+        let token = self.choose_new(isa, logits);
+        Drawn { token, logprob: logits[token as usize] - log_sum_exp(isa, logits) }
+    }
+
+    /// The same, guided by other logits with weights (see [`crate::Guidance`]); the log-probability is that of `logits` all the same.
+    pub fn next_guided<'l>(&mut self, isa: Isa, logits: &[f32], others: impl Iterator<Item = (&'l [f32], f32)>) -> Drawn {
+        let mut others = others.peekable();
+        if others.peek().is_none() {
+            return self.next(isa, logits);
+        }
+        let normaliser = log_sum_exp(isa, logits);
+        let mut guided = std::mem::take(&mut self.guided);
+        guided.clear();
+        guided.extend_from_slice(logits);
+        for (other, weight) in others {
+            // On the scale of the logits, so that the repetition penalty finds them as it would find these.
+            let shift = normaliser - log_sum_exp(isa, other);
+            guided.iter_mut().zip(logits.iter().zip(other)).for_each(|(sum, (logit, other))| *sum += weight * (other + shift - logit));
+        }
+        let token = self.choose_new(isa, &guided);
+        self.guided = guided;
         Drawn { token, logprob: logits[token as usize] - normaliser }
+    }
+
+    /// Chooses with the repetition penalty.
+    fn choose_new(&mut self, isa: Isa, logits: &[f32]) -> u32 {
+        if self.seen.is_empty() && self.sampler.repetition_penalty == 1.0 {
+            return self.choose(isa, logits, largest(isa, logits));
+        }
+        let mut penalised = std::mem::take(&mut self.penalised);
+        self.penalise(logits, &mut penalised);
+        let token = self.choose(isa, &penalised, largest(isa, &penalised));
+        self.penalised = penalised;
+        if let Err(at) = self.seen.binary_search(&token) {
+            self.seen.insert(at, token);
+        }
+        token
     }
 
     fn penalise(&self, logits: &[f32], penalised: &mut Vec<f32>) {
@@ -171,6 +194,11 @@ impl Draw {
             self.kept.retain(|kept| kept.0 >= min_p);
         }
     }
+}
+
+fn log_sum_exp(isa: Isa, logits: &[f32]) -> f32 {
+    let most = largest(isa, logits);
+    most + sum_exp(isa, logits, most, 1.0).ln()
 }
 
 /// The first token at which the running sum of weights passes `goal`.

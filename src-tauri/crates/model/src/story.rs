@@ -1,7 +1,10 @@
 //! The text format of the built-in story model.
 
-use crate::Tokenizer;
-use domain::{GenreMix, Style};
+use crate::{Guidance, Tokenizer};
+use domain::{Genre, GenreMix, Settings, Style};
+
+/// Genres that guide a story at most: each costs a row a token.
+const GUIDING_GENRES: usize = 3;
 
 /// The format `<|genre|>fantasy 7, mystery 3<|style|>twist<|prompt|>…<|story|>…<|end|>` that the story model was trained on.
 ///
@@ -21,6 +24,31 @@ impl StoryFormat {
         format!("<|genre|>{}<|style|>{style}<|prompt|>{}<|story|>", genre_text(genres), Self::plain(prompt))
     }
 
+    /// What guides a story by the settings: away from a story of no genre about nothing, and along its main genres, each by its share
+    /// of the sliders. Genre words alone say a mix once, in a language that the base half understands; the sliders shall be felt.
+    /// `written` is the text that goes on, if any.
+    pub fn guidance(
+        tokenizer: &Tokenizer,
+        (genres, style, prompt): (&GenreMix, Option<Style>, &str),
+        written: &[u32],
+        settings: &Settings,
+    ) -> Guidance {
+        let after = |genres: &GenreMix, style, prompt| {
+            let before = tokenizer.encode(&Self::prompt_text(genres, style, prompt));
+            [before.as_slice(), written].concat()
+        };
+        let unasked = GenreMix::default();
+        let mut guidance = Guidance::away_from(after(&unasked, None, ""), settings.guidance as f32);
+        let mut shares = shares(genres);
+        shares.truncate(GUIDING_GENRES);
+        for (genre, share) in shares {
+            let pull = (settings.genre_guidance * share) as f32;
+            guidance =
+                guidance.and(after(&GenreMix([(genre, 1.0)].into()), style, prompt), pull).and(after(&unasked, style, prompt), -pull);
+        }
+        guidance
+    }
+
     /// A text without the format's special tokens and outer white space.
     pub fn plain(text: &str) -> String {
         let mut plain = text.trim().to_owned();
@@ -37,12 +65,18 @@ impl StoryFormat {
     }
 }
 
+/// Each genre's part of a mix, heaviest first.
+fn shares(genres: &GenreMix) -> Vec<(Genre, f64)> {
+    let mut weights: Vec<_> = genres.0.iter().filter(|(_, weight)| weight.is_finite() && **weight > 0.0).collect();
+    let sum: f64 = weights.iter().map(|(_, weight)| **weight).sum();
+    weights.sort_by(|a, b| b.1.total_cmp(a.1));
+    weights.into_iter().map(|(genre, weight)| (*genre, *weight / sum)).collect()
+}
+
 /// `{fantasy: 0.7, mystery: 0.3}` as `fantasy 7, mystery 3`, heaviest first; an empty mix as `any`.
 fn genre_text(genres: &GenreMix) -> String {
-    let weights: Vec<_> = genres.0.iter().filter(|(_, weight)| weight.is_finite() && **weight > 0.0).collect();
-    let sum: f64 = weights.iter().map(|(_, weight)| **weight).sum();
     // Ties to even, as Python rounds: the training documents were written by Python.
-    let mut tenths: Vec<_> = weights.iter().map(|(genre, weight)| (genre.name(), (10.0 * **weight / sum).round_ties_even())).collect();
+    let mut tenths: Vec<_> = shares(genres).into_iter().map(|(genre, share)| (genre.name(), (10.0 * share).round_ties_even())).collect();
     tenths.retain(|(_, tenth)| *tenth > 0.0);
     tenths.sort_by(|a, b| b.1.total_cmp(&a.1));
     match tenths.is_empty() {

@@ -3,7 +3,9 @@
 
 use crate::files::read_capped;
 use crate::generate::{Adapters, Completion, Generate, TokenEvent};
-use crate::{ChatMessage, LanguageModel, LlamaConfig, LoadOptions, ModelError, SoftPrompt, T5Config, T5Generate, T5Model, Tokenizer};
+use crate::{
+    ChatMessage, Guidance, LanguageModel, LlamaConfig, LoadOptions, ModelError, SoftPrompt, T5Config, T5Generate, T5Model, Tokenizer,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -157,7 +159,7 @@ impl TextModel {
     /// As [`LanguageModel::generate`]. A T5 writes the members of each soft prompt in a batch of their own, one batch after another.
     ///
     /// # Errors
-    /// As there; `InvalidRequest` for what a T5 cannot do: LoRA, a soft prompt at a strength other than 0 and 1, stop texts.
+    /// As there; `InvalidRequest` for what a T5 cannot do: LoRA, a soft prompt at a strength other than 0 and 1, stop texts, guidance.
     pub fn generate(
         &self,
         request: &Generate,
@@ -217,6 +219,9 @@ fn generate_t5(
 ) -> Result<Vec<Completion>, ModelError> {
     if !request.stop_texts.is_empty() {
         return Err(ModelError::InvalidRequest { reason: "a T5 ends at its end token, not at a text" });
+    }
+    if request.guidance != Guidance::default() {
+        return Err(ModelError::InvalidRequest { reason: "a T5 writes without guidance" });
     }
     let soft_prompts = request.members.iter().map(|member| soft_prompt_of(&member.adapters())).collect::<Result<Vec<_>, _>>()?;
     let same = |a: &Option<Arc<SoftPrompt>>, b: &Option<Arc<SoftPrompt>>| match (a, b) {

@@ -23,6 +23,8 @@ TEXT = ('<|genre|>fantasy 7, mystery 3<|style|>dialogue<|prompt|>a fox, a lanter
         'look?" asked Zoë, who kept the lantern at No. 42.<|end|>')
 # Logits of these positions from the end, this many of each.
 KEPT_POSITIONS, KEPT = 8, 256
+# What guidance leads away from, how far, and how many tokens are compared.
+UNASKED, GUIDANCE, GUIDED_TOKENS = "<|genre|>any<|style|><|prompt|><|story|>", 2.0, 100
 
 
 def main():
@@ -41,6 +43,9 @@ def main():
         assert theirs == ids, f"llama.cpp's tokens differ: {theirs} and {ids}"
         llama.eval(ids)
         found = np.array(llama.scores[: len(ids)])
+    tok = tokenizers.Tokenizer.from_file(str(a.folder / "tokenizer.json"))
+    asked, unasked = (torch.tensor([tok.encode(text, add_special_tokens=False).ids]) for text in (TEXT[: TEXT.index("The fox")], UNASKED))
+    guided = model.generate(asked, negative_prompt_ids=unasked, guidance_scale=GUIDANCE, do_sample=False, max_new_tokens=GUIDED_TOKENS, eos_token_id=None)
     furthest, same = np.abs(found - expected).max(), (found.argmax(1) == expected.argmax(1)).mean()
     print(f"transformers {transformers.__version__} and llama-cpp-python {llama_cpp.__version__}: {len(ids)} equal tokens; logits {expected.min():.1f} to "
           f"{expected.max():.1f}, at most {furthest:.4f} apart; same best token at {same:.1%}")
@@ -52,6 +57,7 @@ def main():
             "weights_sha256": hashlib.sha256((a.folder / "model.safetensors").read_bytes()).hexdigest(),
             "text": TEXT, "tokens": ids,
             "transformers": [[round(float(v), 5) for v in row[:KEPT]] for row in expected[-KEPT_POSITIONS:]],
+            "guided": {"scale": GUIDANCE, "away_from": UNASKED, "tokens": guided[0, asked.shape[1]:].tolist()},
             "llama_cpp": [[round(float(v), 5) for v in row[:KEPT]] for row in found[-KEPT_POSITIONS:]],
         }) + "\n")
 

@@ -164,9 +164,10 @@ fn texts_of(base: &LanguageModel, stories: &[Story], genre: Genre, prompts: usiz
     let known: Vec<&Story> = stories.iter().filter(|story| !story.held_out).collect();
     let asked = known.iter().step_by((known.len() / prompts.max(1)).max(1)).take(prompts);
     let mix = GenreMix([(genre, 1.0)].into());
+    let unguided = Settings { guidance: 1.0, genre_guidance: 0.0, ..Settings::default() };
     let mut texts = Vec::new();
     for (at, story) in asked.enumerate() {
-        for text in write(base, &story.prompt, &mix, &Adapters::default(), 500_000 + 10 * at as u64)? {
+        for text in write(base, &story.prompt, &mix, &Adapters::default(), 500_000 + 10 * at as u64, &unguided)? {
             if text.finish == FinishReason::End && score(&story.prompt, &mix, &text) >= taste::GOOD_ENOUGH {
                 let (prompt, genres) = (story.prompt.clone(), mix.clone());
                 texts.push(Story { prompt, genres, style: None, text: text.text.trim().to_owned(), held_out: false });
@@ -278,6 +279,10 @@ fn measure(base_dir: &Path, stories: &[Story], prompts_dir: &Path, options: &Has
         SoftPrompt::blend(&parts).map(Arc::new)
     };
     perplexity(&base, &held, &blend)?;
+    let usual = Settings::default();
+    let given = |key: &str, default| options.get(key).copied().unwrap_or(default);
+    let usual =
+        Settings { guidance: given("guidance", usual.guidance), genre_guidance: given("genre_guidance", usual.genre_guidance), ..usual };
     // Prompts that name no genre of their own: the mixed and plain ones differ too much in length to be chosen by hand.
     let asked: Vec<&Story> = held.iter().copied().step_by((held.len() / PROMPTS).max(1)).take(PROMPTS).collect();
     for (name, with) in [("genre words alone", false), ("words and soft prompts", true)] {
@@ -292,7 +297,7 @@ fn measure(base_dir: &Path, stories: &[Story], prompts_dir: &Path, options: &Has
                 let adapters = Adapters { soft_prompt: with.then(|| blend(&mix)).flatten(), ..Adapters::default() };
                 let mut sum = 0.0;
                 for (number, story) in asked.iter().enumerate() {
-                    for text in write(&base, &story.prompt, &mix, &adapters, (at * 1000 + step * 100 + number * 10) as u64)? {
+                    for text in write(&base, &story.prompt, &mix, &adapters, (at * 1000 + step * 100 + number * 10) as u64, &usual)? {
                         let probability = classifier.probabilities(&text.text)[at];
                         sum += probability;
                         sliders.push(*slider);
@@ -329,9 +334,9 @@ fn write(
     mix: &GenreMix,
     adapters: &Adapters,
     seed: u64,
+    usual: &Settings,
 ) -> Result<Vec<model::Completion>, Box<dyn Error>> {
-    let usual = Settings::default();
-    let sampler = |number: usize| Sampler::of(&usual, (seed + number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let sampler = |number: usize| Sampler::of(usual, (seed + number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let request = Generate {
         prompt: base.tokenizer().encode(&StoryFormat::prompt_text(mix, None, prompt)),
         written: 0,
@@ -339,6 +344,7 @@ fn write(
         max_tokens: 120,
         stop: StoryFormat::stop(base.tokenizer()),
         stop_texts: Vec::new(),
+        guidance: StoryFormat::guidance(base.tokenizer(), (mix, None, prompt), &[], usual),
     };
     Ok(base.generate(&request, &AtomicBool::new(false), &mut |_| {})?)
 }

@@ -5,7 +5,7 @@ use crate::{App, Home, folder, lock, memory};
 use domain::{
     ApiError, Base, BaseId, BaseImport, BaseOrigin, BaseRemoval, BaseRemoved, ErrorCode, InstalledBase, SettingsUpdate, Timestamp,
 };
-use model::{Generate, MemberSpec, Sampler, TextModel};
+use model::{Generate, Guidance, MemberSpec, Sampler, TextModel};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -183,6 +183,7 @@ fn tokens_per_second(base: &TextModel) -> Result<Option<f64>, ApiError> {
         max_tokens: MEASURED_TOKENS,
         stop: Vec::new(),
         stop_texts: Vec::new(),
+        guidance: Guidance::default(),
     };
     let mut times = Vec::new();
     base.generate(&request, &AtomicBool::new(false), &mut |_| times.push(Instant::now()))?;

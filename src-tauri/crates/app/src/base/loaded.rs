@@ -2,8 +2,8 @@
 
 use super::genres::GenrePrompts;
 use crate::prompt;
-use domain::{ApiError, BaseKind, GenreMix, Style};
-use model::{SoftPrompt, StoryFormat, TextModel};
+use domain::{ApiError, BaseKind, GenreMix, Settings, Style};
+use model::{Guidance, SoftPrompt, StoryFormat, TextModel};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -35,6 +35,15 @@ impl LoadedBase {
     /// What the base's own conversation format reports.
     pub fn asked(&self, genres: &GenreMix, style: Option<Style>, prompt: &str) -> Result<Vec<u32>, ApiError> {
         prompt::tokens_before(self, self.kind, genres, style, prompt)
+    }
+
+    /// What guides a text beside what was asked. Only the story format has words for a text about nothing; in a conversation an empty
+    /// question means something of its own.
+    pub fn guidance(&self, asked: (&GenreMix, Option<Style>, &str), written: &[u32], settings: &Settings) -> Guidance {
+        match self.kind {
+            BaseKind::Story if !self.model.answers_apart() => StoryFormat::guidance(self.tokenizer(), asked, written, settings),
+            _ => Guidance::default(),
+        }
     }
 
     /// The tokens of a text.

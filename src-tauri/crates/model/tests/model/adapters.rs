@@ -3,7 +3,7 @@
 use crate::bases::{fresh, numbers, odd_config, soft_prompt, story, story_dir, story_prompt};
 use kernels::isa::Isa;
 use model::{
-    Adapters, DenseWeights, Generate, LanguageModel, LlamaConfig, LoadOptions, Lora, LoraPart, LoraShape, MemberSpec, ModelError,
+    Adapters, DenseWeights, Generate, Guidance, LanguageModel, LlamaConfig, LoadOptions, Lora, LoraPart, LoraShape, MemberSpec, ModelError,
     Precision, Projection, Sampler, SoftPrompt, StoryFormat, Tokenizer, WeightedLora,
 };
 use std::fs;
@@ -70,8 +70,15 @@ fn member(seed: u64, lora: Option<WeightedLora>) -> MemberSpec {
 
 fn write(base: &LanguageModel, members: Vec<MemberSpec>, max_tokens: usize) -> Vec<model::Completion> {
     let stop = StoryFormat::stop(story().tokenizer());
-    let request =
-        Generate { prompt: story_prompt("two sisters and a dragon"), written: 0, members, max_tokens, stop, stop_texts: Vec::new() };
+    let request = Generate {
+        prompt: story_prompt("two sisters and a dragon"),
+        written: 0,
+        members,
+        max_tokens,
+        stop,
+        stop_texts: Vec::new(),
+        guidance: Guidance::default(),
+    };
     base.generate(&request, &AtomicBool::new(false), &mut |_| {}).unwrap()
 }
 
@@ -234,8 +241,15 @@ fn an_adapter_of_another_base_or_with_settings_unknown_here_is_refused() {
 fn a_request_with_an_adapter_that_does_not_fit_is_refused() {
     let ask = |lora: Lora, strength| {
         let members = vec![member(1, weighted(&Arc::new(lora), strength))];
-        let request =
-            Generate { prompt: story_prompt("a fox"), written: 0, members, max_tokens: 2, stop: Vec::new(), stop_texts: Vec::new() };
+        let request = Generate {
+            prompt: story_prompt("a fox"),
+            written: 0,
+            members,
+            max_tokens: 2,
+            stop: Vec::new(),
+            stop_texts: Vec::new(),
+            guidance: Guidance::default(),
+        };
         story().generate(&request, &AtomicBool::new(false), &mut |_| {}).unwrap_err()
     };
     let good = || lora(story().config(), 1, false, &[Projection::Q]);

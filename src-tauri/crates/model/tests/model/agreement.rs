@@ -5,10 +5,13 @@ use crate::bases::{fresh, odd_config, story, story_dir, story_prompt, write_odd_
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Config, Llama};
-use model::{DenseWeights, LanguageModel, LlamaConfig, LoadOptions, Precision, SoftPrompt, Tokenizer};
+use model::{
+    DenseWeights, Generate, Guidance, LanguageModel, LlamaConfig, LoadOptions, MemberSpec, Precision, Sampler, SoftPrompt, Tokenizer,
+};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 /// Logits of each position, by candle.
 fn candle_logits(dir: &Path, config: &LlamaConfig, tokens: &[u32]) -> Vec<Vec<f32>> {
@@ -95,6 +98,25 @@ fn the_built_in_base_gives_the_tokens_and_logits_of_transformers_and_llama_cpp()
         println!("{program}: at most {apart:.5} apart");
         assert!(apart < most, "{program}: {apart}");
     }
+}
+
+#[test]
+fn a_guided_text_is_that_of_transformers() {
+    let reference: Value = serde_json::from_str(include_str!("../reference/story.json")).unwrap();
+    let (text, guided) = (reference["text"].as_str().unwrap(), &reference["guided"]);
+    let expected: Vec<u32> = serde_json::from_value(guided["tokens"].clone()).unwrap();
+    let encode = |text: &str| story().tokenizer().encode(text);
+    let prompt = encode(&text[..text.find("The fox").unwrap()]);
+    let guidance = Guidance::away_from(encode(guided["away_from"].as_str().unwrap()), guided["scale"].as_f64().unwrap() as f32);
+    let members = vec![MemberSpec::plain(Sampler::greedy())];
+    let request = Generate { prompt, written: 0, members, max_tokens: expected.len(), stop: Vec::new(), stop_texts: Vec::new(), guidance };
+    let write = |request: &Generate| fresh(2, Precision::F32).generate(request, &AtomicBool::new(false), &mut |_| {}).unwrap().remove(0);
+    let found = write(&request);
+    assert_eq!(found.token_ids, expected);
+    // The log-probabilities are the base's own, whoever chose the token.
+    let scores = story().score(None, &request.prompt, &expected).unwrap();
+    assert!(found.logprobs.iter().zip(&scores).all(|(a, b)| (a - b).abs() < 0.1), "{:?} {scores:?}", found.logprobs);
+    assert_ne!(write(&Generate { guidance: Guidance::default(), ..request }).token_ids, expected, "it is the guidance that makes the text");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use crate::bases::{story, story_prompt};
 use crate::decoders::reference;
 use domain::FinishReason;
-use model::{ChatMessage, ChatRole, ChatTemplate, Completion, Generate, LanguageModel, LoadOptions, MemberSpec, ModelError, Sampler};
+use model::{
+    ChatMessage, ChatRole, ChatTemplate, Completion, Generate, Guidance, LanguageModel, LoadOptions, MemberSpec, ModelError, Sampler,
+};
 use serde::Deserialize;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -86,6 +88,7 @@ fn write(stop_texts: &[&str], pieces: &mut String) -> Completion {
         max_tokens: 60,
         stop: Vec::new(),
         stop_texts: stop_texts.iter().map(|text| (*text).to_owned()).collect(),
+        guidance: Guidance::default(),
     };
     story().generate(&request, &AtomicBool::new(false), &mut |event| pieces.push_str(event.text)).unwrap().remove(0)
 }

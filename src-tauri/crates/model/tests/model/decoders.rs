@@ -1,7 +1,8 @@
 //! Every architecture against transformers 5.23.0 (tests/reference/decoders.py), from the files that it wrote.
 
 use model::{
-    Architecture, DenseWeights, Generate, LanguageModel, LoadOptions, MemberSpec, ModelError, Precision, RopeScaling, Sampler, inspect,
+    Architecture, DenseWeights, Generate, Guidance, LanguageModel, LoadOptions, MemberSpec, ModelError, Precision, RopeScaling, Sampler,
+    inspect,
 };
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -95,7 +96,15 @@ fn greedy_text_is_that_of_transformers() {
         let member = || MemberSpec::plain(Sampler::greedy());
         // Two at once: a batch must not change a text.
         let members = vec![member(), member()];
-        let request = Generate { prompt: greedy_start, written: 0, members, max_tokens: tokens, stop: Vec::new(), stop_texts: Vec::new() };
+        let request = Generate {
+            prompt: greedy_start,
+            written: 0,
+            members,
+            max_tokens: tokens,
+            stop: Vec::new(),
+            stop_texts: Vec::new(),
+            guidance: Guidance::default(),
+        };
         for one in base.generate(&request, &AtomicBool::new(false), &mut |_| {}).unwrap() {
             assert_eq!(one.token_ids, greedy[..tokens], "{name}");
         }
@@ -108,8 +117,15 @@ fn a_text_read_at_once_and_one_written_step_by_step_agree_in_a_window_and_beyond
         let base = load(name, Precision::F32);
         let start = expected(name).sequences[0][..40].to_vec();
         let member = MemberSpec::plain(Sampler::greedy());
-        let request =
-            Generate { prompt: start.clone(), written: 0, members: vec![member], max_tokens: 50, stop: Vec::new(), stop_texts: Vec::new() };
+        let request = Generate {
+            prompt: start.clone(),
+            written: 0,
+            members: vec![member],
+            max_tokens: 50,
+            stop: Vec::new(),
+            stop_texts: Vec::new(),
+            guidance: Guidance::default(),
+        };
         let written = base.generate(&request, &AtomicBool::new(false), &mut |_| {}).unwrap().remove(0);
         let scores = base.score(None, &start, &written.token_ids).unwrap();
         for (score, logprob) in scores.iter().zip(&written.logprobs) {

@@ -3,7 +3,9 @@
 use crate::bases::{fresh, soft_prompt, story, story_dir, story_prompt};
 use domain::FinishReason;
 use kernels::isa::Isa;
-use model::{Completion, Generate, LanguageModel, LoadOptions, MemberSpec, ModelError, Precision, Sampler, SoftPrompt, StoryFormat};
+use model::{
+    Completion, Generate, Guidance, LanguageModel, LoadOptions, MemberSpec, ModelError, Precision, Sampler, SoftPrompt, StoryFormat,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +15,15 @@ fn member(seed: u64) -> MemberSpec {
 
 fn request(members: Vec<MemberSpec>) -> Generate {
     let stop = StoryFormat::stop(story().tokenizer());
-    Generate { prompt: story_prompt("two sisters and a dragon"), written: 0, members, max_tokens: 60, stop, stop_texts: Vec::new() }
+    Generate {
+        prompt: story_prompt("two sisters and a dragon"),
+        written: 0,
+        members,
+        max_tokens: 60,
+        stop,
+        stop_texts: Vec::new(),
+        guidance: Guidance::default(),
+    }
 }
 
 fn write(base: &LanguageModel, request: &Generate) -> Vec<Completion> {
@@ -42,6 +52,24 @@ fn a_candidate_does_not_depend_on_the_others_nor_on_what_ran_before() {
     let mut again = write(story(), &request(turned));
     again.reverse();
     assert_eq!(again, together, "in another order, with prompts that are remembered");
+}
+
+#[test]
+fn guidance_doubles_each_candidate_and_changes_none_of_its_promises() {
+    let nothing_asked = story().tokenizer().encode(&StoryFormat::prompt_text(&Default::default(), None, ""));
+    let guided = |members, scale| Generate { guidance: Guidance::away_from(nothing_asked.clone(), scale), ..request(members) };
+    let plain = write(story(), &request(mixed()));
+    let together = write(story(), &guided(mixed(), 2.0));
+    assert!(together.iter().zip(&plain).all(|(one, other)| one.text != other.text), "it does something");
+    for (index, alone) in mixed().into_iter().enumerate() {
+        assert_eq!(write(&fresh(1, Precision::Int8), &guided(vec![alone], 2.0))[0], together[index], "candidate {index} alone");
+    }
+    assert_eq!(write(story(), &guided(mixed(), 1.0)), plain, "a scale of 1 is none");
+    assert_eq!(write(story(), &guided(mixed(), 2.0)), together, "again");
+    let refused = |guidance| story().generate(&Generate { guidance, ..request(mixed()) }, &AtomicBool::new(false), &mut |_| {});
+    for wrong in [Guidance::away_from(nothing_asked.clone(), f32::NAN), Guidance::away_from(Vec::new(), 2.0)] {
+        assert!(matches!(refused(wrong), Err(ModelError::InvalidRequest { .. })));
+    }
 }
 
 #[test]
@@ -153,7 +181,15 @@ fn a_text_ends_by_its_stop_token_its_length_or_the_context() {
     let prompt: Vec<u32> = story_prompt("a very long prompt").into_iter().cycle().take(context - 3).collect();
     let full = write(
         story(),
-        &Generate { prompt, written: 0, max_tokens: 50, stop: Vec::new(), members: vec![member(1)], stop_texts: Vec::new() },
+        &Generate {
+            prompt,
+            written: 0,
+            max_tokens: 50,
+            stop: Vec::new(),
+            members: vec![member(1)],
+            stop_texts: Vec::new(),
+            guidance: Guidance::default(),
+        },
     )
     .remove(0);
     assert_eq!((full.finish, full.token_ids.len()), (FinishReason::Length, 3), "the context holds three more");

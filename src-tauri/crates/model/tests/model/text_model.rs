@@ -1,8 +1,8 @@
 //! Either family behind one face.
 
 use model::{
-    Adapters, BaseConfig, ChatMessage, ChatRole, Generate, LoadOptions, Lora, LoraShape, MemberSpec, ModelError, Precision, Projection,
-    Sampler, SoftPrompt, T5Generate, T5Model, TextModel, WeightedLora, inspect,
+    Adapters, BaseConfig, ChatMessage, ChatRole, Generate, Guidance, LoadOptions, Lora, LoraShape, MemberSpec, ModelError, Precision,
+    Projection, Sampler, SoftPrompt, T5Generate, T5Model, TextModel, WeightedLora, inspect,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +22,15 @@ fn member(seed: u64, soft_prompt: Option<Arc<SoftPrompt>>) -> MemberSpec {
 }
 
 fn request(members: Vec<MemberSpec>) -> Generate {
-    Generate { prompt: vec![5, 6, 7, 1], written: 0, members, max_tokens: 12, stop: vec![1], stop_texts: Vec::new() }
+    Generate {
+        prompt: vec![5, 6, 7, 1],
+        written: 0,
+        members,
+        max_tokens: 12,
+        stop: vec![1],
+        stop_texts: Vec::new(),
+        guidance: Guidance::default(),
+    }
 }
 
 fn never() -> AtomicBool {
