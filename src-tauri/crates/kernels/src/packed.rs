@@ -353,24 +353,30 @@ impl Section {
         let byte = |at: usize| tile[at / LINE].0[at % LINE];
         let (lane, width) = (row % TILE, self.format.bytes());
         let two = |at: usize| [byte(at), byte(at + 1)];
-        for (col, out) in out.iter_mut().enumerate() {
-            let at = (col * TILE + lane) * width;
-            *out = match self.format {
-                BlockFormat::F32 => f32::from_le_bytes(std::array::from_fn(|part| byte(at + part))),
-                BlockFormat::F16 => f16::from_le_bytes(two(at)).to_f32(),
-                BlockFormat::Bf16 => bf16::from_le_bytes(two(at)).to_f32(),
-                _ => {
-                    let (block, col) = (col / BLOCK, col % BLOCK);
-                    let (heads, half) = (self.heads(block, lane), |at: usize| f16::from_le_bytes(two(at)).to_f32());
-                    let factor = |at: usize| match self.format {
-                        BlockFormat::Q6K => f32::from(byte(at) as i8),
-                        _ => f32::from(byte(at)),
-                    };
-                    let scale = half(heads.scale) * heads.factors.map_or(1.0, |at| factor(at[col / 16]));
-                    let min = heads.min.map_or(0.0, half) * heads.min_factor.map_or(1.0, factor);
-                    scale * (f32::from(self.weight(tile, block, lane, col)) - f32::from(self.format.offset())) + min
-                }
-            };
+        if is_plain(self.format) {
+            for (col, out) in out.iter_mut().enumerate() {
+                let at = (col * TILE + lane) * width;
+                *out = match self.format {
+                    BlockFormat::F16 => f16::from_le_bytes(two(at)).to_f32(),
+                    BlockFormat::Bf16 => bf16::from_le_bytes(two(at)).to_f32(),
+                    _ => f32::from_le_bytes(std::array::from_fn(|part| byte(at + part))),
+                };
+            }
+            return;
+        }
+        let half = |at: usize| f16::from_le_bytes(two(at)).to_f32();
+        let factor = |at: usize| match self.format {
+            BlockFormat::Q6K => f32::from(byte(at) as i8),
+            _ => f32::from(byte(at)),
+        };
+        let offset = f32::from(self.format.offset());
+        for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+            let heads = self.heads(block, lane);
+            let min = heads.min.map_or(0.0, half) * heads.min_factor.map_or(1.0, factor);
+            let scale = [0, 1].map(|part: usize| half(heads.scale) * heads.factors.map_or(1.0, |at| factor(at[part])));
+            for (col, out) in out.iter_mut().enumerate() {
+                *out = scale[col / 16] * (f32::from(self.weight(tile, block, lane, col)) - offset) + min;
+            }
         }
     }
 

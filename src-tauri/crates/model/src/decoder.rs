@@ -243,9 +243,7 @@ impl Decoder {
         let width = queries + 2 * keys;
         work.prepare(&self.config, rows);
         work.adapted.group(rows);
-        for (row, x) in rows.iter().zip(work.x.chunks_exact_mut(hidden)) {
-            self.embed(row.item, x);
-        }
+        machine.pool.rows(&mut work.x, hidden, &|row, x| self.embed(rows[row].item, x));
         let angles: Vec<(&[f32], &[f32])> = rows.iter().map(|row| work.ropes.at(row.stretch, row.position)).collect();
         let places: Vec<KvPlace> = rows.iter().map(Row::place).collect();
         for (index, layer) in self.layers.iter().enumerate() {
