@@ -5,6 +5,7 @@ use crate::optimizer::clip;
 use crate::priority::foreground_pool;
 use crate::run::Desk;
 use crate::tuned::{AdaptedLlama, PromptBase, Tuned};
+use crate::workspace::clear;
 use crate::{
     AdamW, Control, Dataset, Example, Judgement, Judgements, LoraLayout, Preference, Quantisation, SingleLoss, TrainError, TrainableLlama,
     TrainableT5, Workspace,
@@ -224,7 +225,7 @@ fn time_steps(tuned: &dyn Tuned, weights: &mut [f32], task: &mut Task, bench: &S
         let _ = task.begin(tuned, &mut desk);
         for step in 0..bench.warmup + bench.steps.max(1) {
             let began = Instant::now();
-            gradient.fill(0.0);
+            clear(&mut gradient);
             if let Ok((found, _)) = task.loss_and_gradient(tuned, weights, &batch, step as u64, &mut desk, &mut gradient) {
                 loss = found;
             }

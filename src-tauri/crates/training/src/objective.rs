@@ -364,13 +364,7 @@ mod tests {
             text.tokens()
         }
 
-        fn log_probabilities(
-            &self,
-            weights: Option<&[f32]>,
-            texts: &[&Example],
-            _: &mut Workspace,
-            _: &Control,
-        ) -> Result<Vec<f64>, Stop> {
+        fn log_probabilities(&self, weights: Option<&[f32]>, texts: &[&Example], _: &mut Workspace, _: &Control) -> Result<Vec<f64>, Stop> {
             if weights.is_none() {
                 self.bare.lock().unwrap().extend(texts.iter().copied().cloned());
             }
@@ -412,10 +406,8 @@ mod tests {
     #[test]
     fn the_bare_base_is_asked_about_each_text_and_pairing_once_over_all_epochs() {
         let pair = Judgement::Pair { chosen: text(4, &[10]), rejected: text(4, &[11, 12]) };
-        let data = Judgements {
-            train: vec![single(1, &[20, 21]), single(2, &[22]), single(3, &[23]), pair],
-            heldout: vec![single(5, &[24])],
-        };
+        let data =
+            Judgements { train: vec![single(1, &[20, 21]), single(2, &[22]), single(3, &[23]), pair], heldout: vec![single(5, &[24])] };
         let (base, control) = (Counting::default(), Control::default());
         let (mut task, mut desk) = (Task::of_judgements(&data, kto()), desk(&control));
         task.begin(&base, &mut desk).unwrap();
