@@ -23,7 +23,7 @@ impl Frozen {
     pub fn new(weights: Vec<f32>, inputs: usize, quantisation: Option<Quantisation>) -> Self {
         let (weights, precision) = match quantisation {
             Some(quantisation) => (Weights::Quantised(QuantisedMatrix::new(&weights, inputs, quantisation)), Precision::Bf16),
-            None => (Weights::Dense(PanelMatrix::new(&weights, inputs)), Precision::F32),
+            None => (Weights::Dense(PanelMatrix::new(weights, inputs)), Precision::F32),
         };
         Self { inputs, weights, precision }
     }

@@ -26,16 +26,19 @@ impl std::fmt::Debug for PanelMatrix {
 }
 
 impl PanelMatrix {
-    /// Of row-major `weights`. Panics if they are not a number of rows.
-    pub fn new(weights: &[f32], columns: usize) -> Self {
+    /// Of row-major `weights`, turned where they lie, 32 rows at a time. Panics if they are not a number of rows.
+    pub fn new(mut weights: Vec<f32>, columns: usize) -> Self {
         assert!(columns > 0 && weights.len().is_multiple_of(columns), "rows of {columns} do not fit {} weights", weights.len());
-        let rows = weights.len() / columns;
-        let (matrix, lanes) = (Matrix::new(weights, rows, columns), Lanes::detect());
-        let mut data = vec![0.0; rows.div_ceil(PANEL) * PANEL * columns];
-        for (panel, out) in data.chunks_exact_mut(PANEL * columns).enumerate() {
-            right(&matrix, Side::Transposed, panel * PANEL, 0..columns, false, lanes, out);
+        let (rows, lanes) = (weights.len() / columns, Lanes::detect());
+        let padded = rows.next_multiple_of(PANEL) * columns;
+        weights.reserve_exact(padded - weights.len());
+        weights.resize(padded, 0.0);
+        let mut panel = vec![0.0; PANEL * columns];
+        for rows in weights.chunks_exact_mut(PANEL * columns) {
+            right(&Matrix::new(rows, PANEL, columns), Side::Transposed, 0, 0..columns, false, lanes, &mut panel);
+            rows.copy_from_slice(&panel);
         }
-        Self { rows, columns, data }
+        Self { rows, columns, data: weights }
     }
 
     pub fn rows(&self) -> usize {
@@ -44,11 +47,6 @@ impl PanelMatrix {
 
     pub fn columns(&self) -> usize {
         self.columns
-    }
-
-    /// Bytes of a matrix of this shape.
-    pub fn bytes_of(rows: usize, columns: usize) -> usize {
-        4 * rows.next_multiple_of(PANEL) * columns
     }
 
     /// `out[m, rows] (+)= x[m, columns] · weightsᵀ`. Panics if shapes disagree.

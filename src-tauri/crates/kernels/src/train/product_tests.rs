@@ -118,7 +118,7 @@ fn narrow_products_are_shared_out_by_rows_and_agree_with_one_thread_bit_for_bit(
 fn weights_held_in_panels_multiply_to_the_same_bits_as_row_by_row() {
     for (m, outputs, inputs) in [(1, 1, 1), (3, 17, 5), (15, 33, 64), (29, 48, 31), (64, 96, 200), (20, 40, 2100), (20, 2100, 40)] {
         let (x, y, weights) = (noise(1, m * inputs), noise(2, m * outputs), noise(3, outputs * inputs));
-        let held = PanelMatrix::new(&weights, inputs);
+        let held = PanelMatrix::new(weights.clone(), inputs);
         let mut dense = vec![f32::NAN; weights.len()];
         held.row_major(&mut dense);
         assert!(dense == weights, "turned and turned back");
@@ -151,7 +151,7 @@ fn weights_held_in_panels_multiply_to_the_same_bits_as_row_by_row() {
 fn panels_are_turned_for_every_kind_of_instructions() {
     let (m, outputs, inputs) = (19, 70, 45);
     let (x, y, weights) = (noise(1, m * inputs), noise(2, m * outputs), noise(3, outputs * inputs));
-    let held = PanelMatrix::new(&weights, inputs);
+    let held = PanelMatrix::new(weights.clone(), inputs);
     for lanes in Lanes::available() {
         let (mut forward, mut backward) = (vec![f32::NAN; m * outputs], vec![f32::NAN; m * inputs]);
         let run = |out, from: &Matrix, side| multiply(lanes, out, from, Side::Plain, &held, side, false, Store::Replace, Threads::Alone);
