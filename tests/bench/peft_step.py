@@ -3,10 +3,11 @@
     python tests/bench/peft_step.py --objective sft --lengths 61,74,98,384      # padded to the longest, as a collator does
     python tests/bench/peft_step.py --objective dpo --batch 1 --seq 256          # a pair is two texts
     python tests/bench/peft_step.py --objective kto --batch 2 --seq 256
+    python tests/bench/peft_step.py --objective kto --batch 2 --seq 256 --precomputed
 
 DPO (arXiv 2305.18290, eq. 7) knows the reference's log-probabilities beforehand (TRL's `precompute_ref_log_probs`). KTO (arXiv
-2402.01306) does in a step what TRL's trainer does: the texts' own pass, and for the KL estimate one pass of mismatched texts
-through the policy and one through the reference, both without gradient.
+2402.01306) does in a step what TRL's trainer does by default: the texts' own pass, and for the KL estimate one pass of mismatched
+texts through the policy and one through the reference, both without gradient. With --precomputed it knows the latter beforehand.
 """
 import argparse
 import os
@@ -20,6 +21,7 @@ for name, value in dict(batch=1, seq=256, rank=16, steps=5, warmup=1, threads=2)
 parser.add_argument("--objective", default="sft", choices=["sft", "dpo", "kto"])
 parser.add_argument("--lengths", default="")
 parser.add_argument("--bf16", action="store_true")
+parser.add_argument("--precomputed", action="store_true")
 a = parser.parse_args()
 os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
@@ -55,6 +57,7 @@ def log_probabilities(ids):
 with torch.no_grad():
     with model.disable_adapter():
         reference = log_probabilities(ids) if a.objective != "sft" else None
+        mismatched = log_probabilities(ids.roll(1, 0)) if a.precomputed else None
 liked = torch.arange(len(lengths)) % 2 == 0
 
 
@@ -69,7 +72,8 @@ def loss():
     with torch.no_grad():
         of_policy = log_probabilities(other)
         with model.disable_adapter():
-            shift = 0.1 * (of_policy - log_probabilities(other)).mean().clamp(min=0)
+            of_reference = mismatched if a.precomputed else log_probabilities(other)
+        shift = 0.1 * (of_policy - of_reference).mean().clamp(min=0)
     return (1 - torch.sigmoid(torch.where(liked, gain - shift, shift - gain))).mean()
 
 

@@ -6,6 +6,7 @@
 Needs torch, transformers, peft and tokenizers in the Python that runs it. Weights are random: for speed they do not matter. With
 --parity PEFT also dumps weights, adapter and gradient, and ours are compared with them. "Uneven" batches are eight stories each,
 drawn from the folder of stories and cut into tokens by the built-in base; PEFT pads them to the longest, as its collator does.
+Steps of KTO are those of later epochs: ours has then asked the base about every text, TRL's default asks again at each step.
 """
 import argparse
 import json
@@ -36,6 +37,8 @@ def rows(uneven):
     yield "DoRA b 1", 1.5, [["--recipe", "dora", "--batch", "1"]], LORA, [["--batch", "1", "--dora"]]
     yield "DPO, 1 pair", 1.5, [["--objective", "dpo", "--batch", "1"]], LOOPS, [["--objective", "dpo", "--batch", "1"]]
     yield "KTO, 2 texts", 1.5, [["--objective", "kto", "--batch", "2"]], LOOPS, [["--objective", "kto", "--batch", "2"]]
+    kto = ["--objective", "kto", "--batch", "2"]
+    yield "KTO, 2 texts, reference precomputed", 1.5, [kto], LOOPS, [[*kto, "--precomputed"]]
     yield "soft prompt, T5 b 8", 1.5, [[*SOFT, "--lengths", "128,125,122,119,116,113,110,107"]], T5, [["--batch", "8"]]
     yield "soft prompt, T5 b 1", 1.3, [[*SOFT, "--lengths", "128"]], T5, [["--batch", "1"]]
     yield "LoRA, uneven b 8", 3.0, [[*batch, "--rows-at-once", "2048"] for batch in batches], LOOPS, [list(batch) for batch in batches]

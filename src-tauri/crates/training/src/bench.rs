@@ -5,6 +5,7 @@ use crate::optimizer::clip;
 use crate::priority::foreground_pool;
 use crate::run::Desk;
 use crate::tuned::{AdaptedLlama, PromptBase, Tuned};
+use crate::workspace::clear;
 use crate::{
     AdamW, Control, Dataset, Example, Judgement, Judgements, LoraLayout, Preference, Quantisation, SingleLoss, TrainError, TrainableLlama,
     TrainableT5, Workspace,
@@ -185,7 +186,7 @@ pub fn bench_step(base: &TrainableLlama, bench: &StepBench) -> Result<StepFigure
         BenchedLoss::Singles => {
             let single = |(index, text): (usize, Example)| Judgement::Single { text, liked: index % 2 == 0 };
             judgements = Judgements { train: texts().enumerate().map(single).collect(), heldout: Vec::new() };
-            // As TRL computes it: compared with a pass of mismatched texts.
+            // As TRL computes it: compared with a pass of mismatched texts, whose reference is found in the first step.
             Task::of_judgements(&judgements, Preference { singles: SingleLoss::Kto, ..Preference::default() })
         }
     };
@@ -221,10 +222,10 @@ fn time_steps(tuned: &dyn Tuned, weights: &mut [f32], task: &mut Task, bench: &S
     let (mut times, mut loss) = (Vec::new(), f64::NAN);
     foreground_pool(bench.threads)?.install(|| {
         // Nobody else holds this control, so nothing can stop here.
-        let _ = task.ask_base(tuned, &mut desk);
+        let _ = task.begin(tuned, &mut desk);
         for step in 0..bench.warmup + bench.steps.max(1) {
             let began = Instant::now();
-            gradient.fill(0.0);
+            clear(&mut gradient);
             if let Ok((found, _)) = task.loss_and_gradient(tuned, weights, &batch, step as u64, &mut desk, &mut gradient) {
                 loss = found;
             }
@@ -264,7 +265,7 @@ pub fn compare_step(
         Example { prompt: first.to_vec(), answer: rest.to_vec(), weight: 1.0 }
     };
     let data = Dataset { train: reference.texts.iter().map(text).collect(), heldout: Vec::new() };
-    let (task, control) = (Task::of_examples(&data), Control::default());
+    let (mut task, control) = (Task::of_examples(&data), Control::default());
     let tuned = AdaptedLlama { base, layout: &layout, dropout: 0.0, seed: 0, recompute: false };
     task.check(&tuned)?;
     let mut desk = Desk { workspace: Workspace::default(), control: &control, rows_at_once };

@@ -81,11 +81,13 @@ pub fn estimate_judgements(config: &LoraConfig, data: &Judgements, base: &LlamaC
     let config = LoraConfig { run, ..config.clone() };
     let estimate = estimate_lora(&config, &dataset, base, tokens_per_second);
     let rows = |texts: &[Example]| texts.iter().map(|text| rows_of(text, 0)).sum::<usize>() as f64;
-    // Every text goes once through the bare base; KTO compares each batch with mismatched texts, with and without the adapter.
-    let mut passes = rows(&dataset.train) + rows(&dataset.heldout);
+    // Every text that a batch draws or that is held out goes once through the bare base, and with KTO a mismatched one too, which
+    // goes through the adapted base each time.
+    let batch = config.run.batch_size.min(dataset.train.len()) as f64 / dataset.train.len().max(1) as f64;
+    let epochs = f64::from(config.run.steps) * batch;
+    let mut passes = rows(&dataset.train) * epochs.min(1.0) + rows(&dataset.heldout);
     if config.preference.singles == SingleLoss::Kto && data.train.iter().any(|judgement| matches!(judgement, Judgement::Single { .. })) {
-        let share = config.run.batch_size.min(dataset.train.len()) as f64 / dataset.train.len().max(1) as f64;
-        passes += 2.0 * f64::from(config.run.steps) * rows(&dataset.train) * share;
+        passes += rows(&dataset.train) * (epochs + epochs.min(1.0));
     }
     Estimate { seconds: estimate.seconds + passes * FORWARD_SHARE / tokens_per_second.max(1.0), ..estimate }
 }

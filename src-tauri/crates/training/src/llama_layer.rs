@@ -2,7 +2,7 @@
 
 use crate::llama::Adapted;
 use crate::low_rank::{LowRank, Site};
-use crate::workspace::Buffer;
+use crate::workspace::{Buffer, copy};
 use crate::{PackedBatch, TrainableLlama, Workspace};
 use kernels::train::{RopeTable, Store, add_bias, gated_silu, gated_silu_backward, rms_norm, rms_norm_backward, subtract_bias};
 use model::LlamaConfig;
@@ -223,17 +223,17 @@ impl TrainableLlama {
             let mut scaled = None;
             if let Some(alone) = &alone {
                 // The residual needs `dy` as it is.
-                let mut copy = workspace.take(dy.len() / hidden, hidden);
-                copy.copy_from_slice(dy);
-                low_rank.unscale(index, site, alone, &mut copy, gradient);
-                scaled = Some(copy);
+                let mut apart = workspace.take(dy.len() / hidden, hidden);
+                copy(dy, &mut apart);
+                low_rank.unscale(index, site, alone, &mut apart, gradient);
+                scaled = Some(apart);
             }
             let dy = scaled.as_deref().unwrap_or(dy);
-            weight.backward(dx, dy);
+            weight.backward(dx, dy, Store::Replace);
             low_rank.backward(index, site, x, low, dy, gradient, Some(dx), workspace);
             scaled.into_iter().for_each(|buffer| workspace.give(buffer));
         } else {
-            weight.backward(dx, dy);
+            weight.backward(dx, dy, Store::Replace);
         }
         [x, low, alone].into_iter().flatten().for_each(|buffer| workspace.give(buffer));
     }
@@ -263,7 +263,7 @@ impl TrainableLlama {
             then = Some((low_rank, gradient, low));
         }
         if let Some(dnormed) = dnormed.as_deref_mut() {
-            weight.backward(dnormed, dy);
+            weight.backward(dnormed, dy, Store::Replace);
         }
         if let Some((low_rank, gradient, low)) = then {
             let (input, gain) = norm;

@@ -36,7 +36,7 @@ pub fn lora(
 
 /// [`lora`] from judgements instead of examples (see [`crate::Preference`]).
 ///
-/// What texts are compared to is the bare base, asked once before the first update.
+/// What texts are compared to is the bare base, asked about each text once.
 ///
 /// # Errors
 /// As [`lora`].
@@ -96,8 +96,8 @@ fn recipe<'a>(
 }
 
 fn train(run: &mut Run, task: &mut Task, tuned: &AdaptedLlama) -> Result<(), Halt> {
-    // ── What the bare base thinks of judged texts, and the held-out loss that we start from.
-    run.compute(|_, desk| task.ask_base(tuned, desk))?;
+    // ── What the bare base thinks of judged texts that are held out, and the held-out loss that we start from.
+    run.compute(|_, desk| task.begin(tuned, desk))?;
     if task.has_heldout() && run.start_unknown() {
         // A fresh adapter changes nothing, so this is the bare base.
         let loss = run.compute(|weights, desk| task.heldout_loss(tuned, Some(weights), desk))?;

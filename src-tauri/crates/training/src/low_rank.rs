@@ -203,12 +203,13 @@ impl LoraLayout {
                     continue;
                 }
                 let lengths = base.row_squares(layer, site);
-                let frozen = base.matrix(layer, site).dense(&mut panel);
+                let frozen = base.matrix(layer, site);
+                let widened = frozen.widened(&mut panel);
                 for (index, part) in group.parts.iter().enumerate() {
                     let a = Matrix::new(&weights[self.a_of(group, index)], rank, group.inputs);
-                    let rows = Matrix::new(&frozen[part.offset * group.inputs..], part.outputs, group.inputs);
+                    let rows = part.offset..part.offset + part.outputs;
                     products.resize(part.outputs * rank, 0.0);
-                    product_nt(MatrixMut::new(&mut products, part.outputs, rank), rows, a, Store::Replace);
+                    frozen.rows_times(rows, widened, a, MatrixMut::new(&mut products, part.outputs, rank));
                     product_nt(MatrixMut::new(&mut gram, rank, rank), a, a, Store::Replace);
                     let rows = products.par_chunks(rank).zip(weights[part.b.clone()].par_chunks(rank)).zip(&lengths[part.offset..]);
                     norms[part.norm.clone()].par_iter_mut().zip(rows).for_each(|(norm, ((along, b), length))| {

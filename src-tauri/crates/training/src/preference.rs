@@ -11,7 +11,8 @@
 //!
 //! Single texts that were kept back are measured otherwise: see [`Preference::told_apart`].
 //!
-//! KTO's `z₀` is the mean of `r` over prompts with answers of *other* texts of the batch, at least 0, and counts as a constant.
+//! KTO's `z₀` is the mean of `r` over the prompts of the batch, each with the answer of *another* text (the same one all along, as
+//! in TRL), at least 0, and counts as a constant.
 
 use crate::TrainError;
 use crate::run_config::above_0;

@@ -8,6 +8,7 @@ use crate::priority::background_pool;
 use crate::report::Reporter;
 use crate::schedule::learning_rate;
 use crate::state::{Outcome, State, Trainee};
+use crate::workspace::clear;
 use crate::{Checkpoints, Control, FileLayer, Observer, Point, RunConfig, RunIdentity, Stop, TrainError, Workspace};
 use domain::Phase;
 use rayon::ThreadPool;
@@ -171,11 +172,13 @@ impl<'a> Run<'a> {
         let control = self.desk.control;
         control.breathe()?;
         let (began, waited) = (Instant::now(), control.waited());
-        self.gradient.fill(0.0);
         let step = self.step();
         let batch = self.order.batch(step);
         let (weights, desk, gradient) = (&self.state.weights, &mut self.desk, &mut self.gradient);
-        let (loss, rows) = self.pool.install(|| work(weights, &batch, step, desk, gradient))?;
+        let (loss, rows) = self.pool.install(|| {
+            clear(gradient);
+            work(weights, &batch, step, desk, gradient)
+        })?;
         self.worked = began.elapsed().saturating_sub(control.waited() - waited);
         self.finite(loss, "loss", step + 1)?;
         if step == 0 {

@@ -89,8 +89,8 @@ fn recipe<'a>(
 }
 
 fn train(run: &mut Run, task: &mut Task, tuned: &dyn Tuned, config: &SoftPromptConfig) -> Result<(), Halt> {
-    // ── What the bare base thinks of judged texts, and the held-out loss that we start from.
-    run.compute(|_, desk| task.ask_base(tuned, desk))?;
+    // ── What the bare base thinks of judged texts that are held out, and the held-out loss that we start from.
+    run.compute(|_, desk| task.begin(tuned, desk))?;
     if task.has_heldout() && run.start_unknown() {
         let trained_before = matches!(config.start, PromptStart::Trained(_));
         let loss = run.compute(|prompt, desk| task.heldout_loss(tuned, trained_before.then_some(prompt), desk))?;

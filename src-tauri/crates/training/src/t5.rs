@@ -6,18 +6,21 @@
 use crate::batch::Input;
 use crate::data::hex;
 use crate::frozen::hash_numbers;
-use crate::t5_layer::{Block, CrossBlock, Kept};
+use crate::t5_layer::{Block, CrossBlock, Kept, Layer};
 use crate::workspace::Buffer;
 use crate::{Control, Example, PromptBase, Slopes, Stop, Tuned, Workspace};
 use kernels::train::{BiasedAttention, DistanceBiases, Packing, Precision, Target, linear_cross_entropy, rms_norm, rms_norm_backward};
-use model::{DenseT5, DistanceTable, T5Config};
+use model::{DenseT5, DenseT5Layer, DistanceTable, T5Config};
 use sha2::{Digest, Sha256};
 use std::sync::OnceLock;
 
 /// A T5 base laid out for training.
 #[derive(Debug)]
 pub struct TrainableT5 {
+    /// Without layers: those are held as products read them.
     weights: DenseT5,
+    encoder: Vec<Layer>,
+    decoder: Vec<Layer>,
     identity: OnceLock<String>,
 }
 
@@ -44,8 +47,11 @@ struct Passed {
 }
 
 impl TrainableT5 {
-    pub fn new(weights: DenseT5) -> Self {
-        Self { weights, identity: OnceLock::new() }
+    pub fn new(mut weights: DenseT5) -> Self {
+        let config = weights.config.clone();
+        let held = |layers: &mut Vec<DenseT5Layer>| layers.drain(..).map(|layer| Layer::new(layer, &config)).collect();
+        let (encoder, decoder) = (held(&mut weights.encoder.layers), held(&mut weights.decoder.layers));
+        Self { weights, encoder, decoder, identity: OnceLock::new() }
     }
 
     pub fn config(&self) -> &T5Config {
@@ -113,20 +119,20 @@ impl TrainableT5 {
         workspace.give(dhidden);
         let mut dmemory = workspace.take(batch.read.len(), hidden);
         dmemory.fill(0.0);
-        for (layer, kept) in self.weights.decoder.layers.iter().zip(std::mem::take(&mut passed.decoder)).rev() {
+        for (index, (layer, kept)) in self.decoder.iter().zip(std::mem::take(&mut passed.decoder)).enumerate().rev() {
             control.breathe()?;
             let block = self.block(&passed.decoder_biases, true);
             let cross = CrossBlock { attention: self.cross_attention(), memory: &passed.memory, packing: &batch.read_packing };
-            block.backward(layer, kept, &batch.written_packing, Some((&cross, &mut dmemory)), workspace, &mut dx);
+            block.backward(layer, kept, &batch.written_packing, Some((&cross, &mut dmemory)), index == 0, workspace, &mut dx);
         }
         workspace.give(dx);
         let mut dx = workspace.take(batch.read.len(), hidden);
         dx.fill(0.0);
         rms_norm_backward(&passed.encoder_end, &self.weights.encoder.norm, norm_eps, &dmemory, &mut dx);
         workspace.give(dmemory);
-        for (layer, kept) in self.weights.encoder.layers.iter().zip(std::mem::take(&mut passed.encoder)).rev() {
+        for (layer, kept) in self.encoder.iter().zip(std::mem::take(&mut passed.encoder)).rev() {
             control.breathe()?;
-            self.block(&passed.encoder_biases, false).backward(layer, kept, &batch.read_packing, None, workspace, &mut dx);
+            self.block(&passed.encoder_biases, false).backward(layer, kept, &batch.read_packing, None, false, workspace, &mut dx);
         }
         add_virtual(&batch.read, &dx, hidden, gradient);
         workspace.give(dx);
@@ -140,8 +146,8 @@ impl TrainableT5 {
         let encoder_biases = self.weights.distances(false, longest(&batch.read_packing));
         let decoder_biases = self.weights.distances(true, longest(&batch.written_packing));
         let mut x = self.embed(prompt, &batch.read, workspace);
-        let mut encoder = Vec::with_capacity(self.weights.encoder.layers.len());
-        for layer in &self.weights.encoder.layers {
+        let mut encoder = Vec::with_capacity(self.encoder.len());
+        for layer in &self.encoder {
             control.breathe()?;
             let (output, kept) = self.block(&encoder_biases, false).forward(layer, x, &batch.read_packing, None, workspace);
             encoder.push(kept);
@@ -151,8 +157,8 @@ impl TrainableT5 {
         let mut memory = workspace.take(batch.read.len(), hidden);
         rms_norm(&encoder_end, &self.weights.encoder.norm, norm_eps, &mut memory);
         let mut x = self.embed(prompt, &batch.written, workspace);
-        let mut decoder = Vec::with_capacity(self.weights.decoder.layers.len());
-        for layer in &self.weights.decoder.layers {
+        let mut decoder = Vec::with_capacity(self.decoder.len());
+        for layer in &self.decoder {
             control.breathe()?;
             let cross = CrossBlock { attention: self.cross_attention(), memory: &memory, packing: &batch.read_packing };
             let (output, kept) = self.block(&decoder_biases, true).forward(layer, x, &batch.written_packing, Some(&cross), workspace);
@@ -231,12 +237,8 @@ impl PromptBase for TrainableT5 {
             let mut hash = Sha256::new();
             hash.update(format!("{:?}", self.config()));
             let DenseT5 { embedding, head, encoder, decoder, .. } = &self.weights;
-            for stack in [encoder, decoder] {
-                for layer in &stack.layers {
-                    let own = [&layer.attention_norm, &layer.qkv, &layer.output, &layer.mlp_norm, &layer.up, &layer.down];
-                    let cross = layer.cross.iter().flat_map(|cross| [&cross.norm, &cross.query, &cross.keys_values, &cross.output]);
-                    own.into_iter().chain(cross).for_each(|tensor| hash_numbers(tensor, &mut hash));
-                }
+            for (stack, layers) in [(encoder, &self.encoder), (decoder, &self.decoder)] {
+                layers.iter().for_each(|layer| layer.hash_into(&mut hash));
                 [&stack.norm, &stack.bias].into_iter().for_each(|tensor| hash_numbers(tensor, &mut hash));
             }
             [Some(embedding), head.as_ref()].into_iter().flatten().for_each(|tensor| hash_numbers(tensor, &mut hash));

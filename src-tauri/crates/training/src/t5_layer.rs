@@ -1,12 +1,34 @@
 //! One block of T5, forward and back: attention to the text itself, in the decoder to what was read, then the feed-forward layer.
 
 use crate::Workspace;
+use crate::frozen::{Frozen, hash_numbers};
 use crate::workspace::Buffer;
 use kernels::train::{
-    Attended, BiasedAttention, Columns, Matrix, MatrixMut, Packing, Store, gated_gelu, gated_gelu_backward, product_nn, product_nt, relu,
-    relu_backward, rms_norm, rms_norm_backward,
+    Attended, AttendedGradient, BiasedAttention, Columns, Packing, Store, gated_gelu, gated_gelu_backward, relu, relu_backward, rms_norm,
+    rms_norm_backward,
 };
 use model::{DenseT5Cross, DenseT5Layer, T5Config};
+use sha2::Sha256;
+
+/// The frozen weights of a block, as [`DenseT5Layer`] names them.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    pub attention_norm: Vec<f32>,
+    pub qkv: Frozen,
+    pub output: Frozen,
+    pub cross: Option<CrossLayer>,
+    pub mlp_norm: Vec<f32>,
+    pub up: Frozen,
+    pub down: Frozen,
+}
+
+#[derive(Debug)]
+pub(crate) struct CrossLayer {
+    pub norm: Vec<f32>,
+    pub query: Frozen,
+    pub keys_values: Frozen,
+    pub output: Frozen,
+}
 
 /// A block without its weights.
 pub(crate) struct Block<'a> {
@@ -45,6 +67,39 @@ struct KeptCross {
     after: Buffer,
 }
 
+impl Layer {
+    pub fn new(layer: DenseT5Layer, config: &T5Config) -> Self {
+        let frozen = |weights: Vec<f32>, inputs: usize| Frozen::new(weights, inputs, None);
+        let (hidden, width) = (config.hidden, config.width());
+        let cross = |DenseT5Cross { norm, query, keys_values, output }| CrossLayer {
+            norm,
+            query: frozen(query, hidden),
+            keys_values: frozen(keys_values, hidden),
+            output: frozen(output, width),
+        };
+        Self {
+            attention_norm: layer.attention_norm,
+            qkv: frozen(layer.qkv, hidden),
+            output: frozen(layer.output, width),
+            cross: layer.cross.map(cross),
+            mlp_norm: layer.mlp_norm,
+            up: frozen(layer.up, hidden),
+            down: frozen(layer.down, config.intermediate),
+        }
+    }
+
+    pub fn hash_into(&self, hash: &mut Sha256) {
+        hash_numbers(&self.attention_norm, hash);
+        [&self.qkv, &self.output].into_iter().for_each(|frozen| frozen.hash_into(hash));
+        hash_numbers(&self.mlp_norm, hash);
+        [&self.up, &self.down].into_iter().for_each(|frozen| frozen.hash_into(hash));
+        if let Some(CrossLayer { norm, query, keys_values, output }) = &self.cross {
+            hash_numbers(norm, hash);
+            [query, keys_values, output].into_iter().for_each(|frozen| frozen.hash_into(hash));
+        }
+    }
+}
+
 impl Kept {
     pub fn give_to(self, workspace: &mut Workspace) {
         let Self { input, qkv, middle, cross, up } = self;
@@ -58,7 +113,7 @@ impl Kept {
 impl Block<'_> {
     pub fn forward(
         &self,
-        layer: &DenseT5Layer,
+        layer: &Layer,
         input: Buffer,
         packing: &Packing,
         cross: Option<&CrossBlock>,
@@ -69,21 +124,21 @@ impl Block<'_> {
         let mut normed = workspace.take(rows, hidden);
         rms_norm(&input, &layer.attention_norm, eps, &mut normed);
         let mut qkv = workspace.take(rows, 3 * width);
-        linear(&mut qkv, &normed, &layer.qkv, hidden, Store::Replace);
+        layer.qkv.forward(&mut qkv, &normed, Store::Replace);
         let mut attended = workspace.take(rows, width);
         self.attention.forward(&of_itself(&qkv, width, packing), &mut attended);
         let mut middle = workspace.copy_of(&input);
-        linear(&mut middle, &attended, &layer.output, width, Store::Add);
+        layer.output.forward(&mut middle, &attended, Store::Add);
 
         let cross = cross.zip(layer.cross.as_ref()).map(|(cross, weights)| {
             rms_norm(&middle, &weights.norm, eps, &mut normed);
             let mut query = workspace.take(rows, width);
-            linear(&mut query, &normed, &weights.query, hidden, Store::Replace);
+            weights.query.forward(&mut query, &normed, Store::Replace);
             let mut keys_values = workspace.take(cross.packing.rows(), 2 * width);
-            linear(&mut keys_values, cross.memory, &weights.keys_values, hidden, Store::Replace);
+            weights.keys_values.forward(&mut keys_values, cross.memory, Store::Replace);
             cross.attention.forward(&of_memory(&query, &keys_values, width, packing, cross.packing), &mut attended);
             let mut after = workspace.copy_of(&middle);
-            linear(&mut after, &attended, &weights.output, width, Store::Add);
+            weights.output.forward(&mut after, &attended, Store::Add);
             KeptCross { query, keys_values, after }
         });
         workspace.give(attended);
@@ -91,8 +146,8 @@ impl Block<'_> {
         let before = cross.as_ref().map_or(&middle, |cross| &cross.after);
         rms_norm(before, &layer.mlp_norm, eps, &mut normed);
         let inner = self.config.intermediate;
-        let mut up = workspace.take(rows, layer.up.len() / hidden);
-        linear(&mut up, &normed, &layer.up, hidden, Store::Replace);
+        let mut up = workspace.take(rows, layer.up.outputs());
+        layer.up.forward(&mut up, &normed, Store::Replace);
         workspace.give(normed);
         let mut active = workspace.take(rows, inner);
         match self.config.gated {
@@ -100,19 +155,20 @@ impl Block<'_> {
             false => relu(&up, &mut active),
         }
         let mut output = workspace.copy_of(before);
-        linear(&mut output, &active, &layer.down, inner, Store::Add);
+        layer.down.forward(&mut output, &active, Store::Add);
         workspace.give(active);
         (output, Kept { input, qkv, middle, cross, up })
     }
 
     /// Turns `dx` from the gradient of the block's output into that of its input; adds to the second of `cross` the gradient of
-    /// the memory.
+    /// the memory. In the lowest block of a decoder nothing below is trained: there `dx` becomes meaningless (`ends_here`).
     pub fn backward(
         &self,
-        layer: &DenseT5Layer,
+        layer: &Layer,
         kept: Kept,
         packing: &Packing,
         cross: Option<(&CrossBlock, &mut [f32])>,
+        ends_here: bool,
         workspace: &mut Workspace,
         dx: &mut [f32],
     ) {
@@ -120,46 +176,44 @@ impl Block<'_> {
         let rows = packing.rows();
         let Kept { input, qkv, middle, cross: kept_cross, mut up } = kept;
         let mut dactive = workspace.take(rows, self.config.intermediate);
-        linear_back(&mut dactive, dx, &layer.down, self.config.intermediate, Store::Replace);
+        layer.down.backward(&mut dactive, dx, Store::Replace);
         match self.config.gated {
             true => gated_gelu_backward(&mut up, self.config.intermediate, &dactive),
             false => relu_backward(&mut up, &dactive),
         }
         workspace.give(dactive);
         let mut dnormed = workspace.take(rows, hidden);
-        linear_back(&mut dnormed, &up, &layer.up, hidden, Store::Replace);
+        layer.up.backward(&mut dnormed, &up, Store::Replace);
         workspace.give(up);
         let before = kept_cross.as_ref().map_or(&middle, |cross| &cross.after);
         rms_norm_backward(before, &layer.mlp_norm, eps, &dnormed, dx);
 
         let mut dattended = workspace.take(rows, width);
-        let mut dq = workspace.take(rows, width);
         if let Some(((cross, dmemory), (kept, weights))) = cross.zip(kept_cross.zip(layer.cross.as_ref())) {
             let KeptCross { query, keys_values, after } = kept;
-            let DenseT5Cross { norm, query: query_weights, keys_values: kv_weights, output } = weights;
-            linear_back(&mut dattended, dx, output, width, Store::Replace);
-            let (mut dk, mut dv) = (workspace.take(cross.packing.rows(), width), workspace.take(cross.packing.rows(), width));
+            weights.output.backward(&mut dattended, dx, Store::Replace);
+            let (mut dquery, mut dkeys_values) = (workspace.take(rows, width), workspace.take(cross.packing.rows(), 2 * width));
             let of = of_memory(&query, &keys_values, width, packing, cross.packing);
-            cross.attention.backward(&of, &dattended, &mut dq, &mut dk, &mut dv);
-            let (keys, values) = kv_weights.split_at(width * hidden);
-            linear_back(dmemory, &dk, keys, hidden, Store::Add);
-            linear_back(dmemory, &dv, values, hidden, Store::Add);
-            linear_back(&mut dnormed, &dq, query_weights, hidden, Store::Replace);
-            rms_norm_backward(&middle, norm, eps, &dnormed, dx);
-            [query, keys_values, after, dk, dv].into_iter().for_each(|buffer| workspace.give(buffer));
+            let gradient = AttendedGradient::Apart { queries: &mut dquery, keys_values: &mut dkeys_values };
+            cross.attention.backward(&of, &dattended, gradient);
+            weights.keys_values.backward(dmemory, &dkeys_values, Store::Add);
+            if !ends_here {
+                weights.query.backward(&mut dnormed, &dquery, Store::Replace);
+                rms_norm_backward(&middle, &weights.norm, eps, &dnormed, dx);
+            }
+            [query, keys_values, after, dquery, dkeys_values].into_iter().for_each(|buffer| workspace.give(buffer));
         }
         workspace.give(middle);
 
-        linear_back(&mut dattended, dx, &layer.output, width, Store::Replace);
-        let (mut dk, mut dv) = (workspace.take(rows, width), workspace.take(rows, width));
-        self.attention.backward(&of_itself(&qkv, width, packing), &dattended, &mut dq, &mut dk, &mut dv);
-        for (part, (weights, store)) in
-            [&dq, &dk, &dv].into_iter().zip(layer.qkv.chunks_exact(width * hidden).zip([Store::Replace, Store::Add, Store::Add]))
-        {
-            linear_back(&mut dnormed, part, weights, hidden, store);
+        if !ends_here {
+            layer.output.backward(&mut dattended, dx, Store::Replace);
+            let mut dqkv = workspace.take(rows, 3 * width);
+            self.attention.backward(&of_itself(&qkv, width, packing), &dattended, AttendedGradient::Joined(&mut dqkv));
+            layer.qkv.backward(&mut dnormed, &dqkv, Store::Replace);
+            rms_norm_backward(&input, &layer.attention_norm, eps, &dnormed, dx);
+            workspace.give(dqkv);
         }
-        rms_norm_backward(&input, &layer.attention_norm, eps, &dnormed, dx);
-        [input, qkv, dnormed, dattended, dq, dk, dv].into_iter().for_each(|buffer| workspace.give(buffer));
+        [input, qkv, dnormed, dattended].into_iter().for_each(|buffer| workspace.give(buffer));
     }
 }
 
@@ -172,16 +226,4 @@ fn of_memory<'a>(query: &'a [f32], keys_values: &'a [f32], width: usize, packing
     let part = |index: usize| Columns { data: keys_values, stride: 2 * width, first: index * width };
     let queries = Columns { data: query, stride: width, first: 0 };
     Attended { queries, query_packing: packing, keys: part(0), values: part(1), key_packing: read }
-}
-
-/// `out[rows, outputs] (+)= x[rows, inputs] · weight[outputs, inputs]ᵀ`.
-fn linear(out: &mut [f32], x: &[f32], weight: &[f32], inputs: usize, store: Store) {
-    let (rows, outputs) = (x.len() / inputs, weight.len() / inputs);
-    product_nt(MatrixMut::new(out, rows, outputs), Matrix::new(x, rows, inputs), Matrix::new(weight, outputs, inputs), store);
-}
-
-/// `dx[rows, inputs] (+)= dy[rows, outputs] · weight[outputs, inputs]`.
-fn linear_back(dx: &mut [f32], dy: &[f32], weight: &[f32], inputs: usize, store: Store) {
-    let (rows, outputs) = (dx.len() / inputs, weight.len() / inputs);
-    product_nn(MatrixMut::new(dx, rows, inputs), Matrix::new(dy, rows, outputs), Matrix::new(weight, outputs, inputs), store);
 }

@@ -2,6 +2,7 @@
 
 use kernels::train::{AttentionScratch, LossScratch, RopeTable};
 use model::LlamaConfig;
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct Workspace {
 #[derive(Debug)]
 pub(crate) struct Buffer {
     columns: usize,
+    /// What is in use, of `data`, which keeps its length: making it longer again would fill it.
+    len: usize,
     data: Vec<f32>,
 }
 
@@ -34,18 +37,19 @@ impl Workspace {
     pub(crate) fn take(&mut self, rows: usize, columns: usize) -> Buffer {
         let len = rows * columns;
         let free = self.free.get_mut(&columns).and_then(Vec::pop);
-        let mut buffer = free.unwrap_or(Buffer { columns, data: Vec::new() });
-        if buffer.data.capacity() < len {
+        let mut buffer = free.unwrap_or(Buffer { columns, len, data: Vec::new() });
+        if buffer.data.len() < len {
             // Not grown in place: that would copy what nobody reads and reserve more than was estimated.
-            buffer.data = Vec::with_capacity(len);
+            drop(std::mem::take(&mut buffer.data));
+            buffer.data = vec![0.0; len];
         }
-        buffer.data.resize(len, 0.0);
+        buffer.len = len;
         buffer
     }
 
     pub(crate) fn copy_of(&mut self, source: &Buffer) -> Buffer {
         let mut buffer = self.take(source.len() / source.columns, source.columns);
-        buffer.copy_from_slice(source);
+        copy(source, &mut buffer);
         buffer
     }
 
@@ -69,16 +73,29 @@ impl Workspace {
     }
 }
 
+/// Numbers that one task copies or clears.
+const PIECE: usize = 1 << 14;
+
+/// Copies on all threads: one alone would keep the others waiting.
+pub(crate) fn copy(from: &[f32], to: &mut [f32]) {
+    to.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE)).for_each(|(to, from)| to.copy_from_slice(from));
+}
+
+/// Zeros on all threads.
+pub(crate) fn clear(values: &mut [f32]) {
+    values.par_chunks_mut(PIECE).for_each(|piece| piece.fill(0.0));
+}
+
 impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        &self.data
+        &self.data[..self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+        &mut self.data[..self.len]
     }
 }

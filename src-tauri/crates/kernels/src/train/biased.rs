@@ -46,6 +46,15 @@ pub struct Attended<'a> {
     pub key_packing: &'a Packing,
 }
 
+/// Where gradients of queries, keys and values go; all heads of a row stand side by side.
+#[derive(Debug)]
+pub enum AttendedGradient<'a> {
+    /// `[rows, 3 · heads · head_dim]`: queries, keys, values of a row.
+    Joined(&'a mut [f32]),
+    /// `[rows, heads · head_dim]`, and of other rows keys and values, twice as wide.
+    Apart { queries: &'a mut [f32], keys_values: &'a mut [f32] },
+}
+
 /// One head of one sequence.
 #[derive(Clone, Copy)]
 struct Task {
@@ -56,8 +65,17 @@ struct Task {
     keys: usize,
 }
 
-/// Query rows handled at once: a tile of probabilities stays in the L2 cache.
-const TILE: usize = 64;
+/// Probabilities that exist at once, so that they stay in the L2 cache with their gradient; at least those of [`FEWEST`] queries.
+const TILE: usize = 1 << 15;
+const FEWEST: usize = 64;
+
+impl Task {
+    /// Queries handled at once, about equally many each time: keys and values are packed anew for each.
+    fn rows_at_once(&self) -> usize {
+        let most = (TILE / self.keys.max(1)).max(FEWEST);
+        self.queries.div_ceil(self.queries.div_ceil(most).max(1))
+    }
+}
 
 impl Columns<'_> {
     fn matrix(&self, start: usize, rows: usize, column: usize, columns: usize) -> Matrix<'_> {
@@ -72,10 +90,11 @@ impl BiasedAttention<'_> {
         assert_eq!(out.len(), of.query_packing.rows() * width, "attention: rows of another size");
         let all = Disjoint::new(out);
         let one = |task: &Task| {
-            scratch::with(task.queries * d + TILE.min(task.queries) * task.keys, |room| {
+            let tile = task.rows_at_once();
+            scratch::with(task.queries * d + tile * task.keys, |room| {
                 let (out, p) = room.split_at_mut(task.queries * d);
-                for first in (0..task.queries).step_by(TILE) {
-                    let rows = TILE.min(task.queries - first);
+                for first in (0..task.queries).step_by(tile) {
+                    let rows = tile.min(task.queries - first);
                     self.probabilities(of, task, first, rows, p);
                     let values = of.values.matrix(task.key_start, task.keys, task.head * d, d);
                     let (p, out) = (&p[..rows * task.keys], &mut out[first * d..(first + rows) * d]);
@@ -88,26 +107,37 @@ impl BiasedAttention<'_> {
         self.tasks(of).par_iter().with_max_len(1).for_each(one);
     }
 
-    /// Writes the gradients of queries, keys and values, each `[rows, heads · head_dim]`, given that of the output.
-    pub fn backward(&self, of: &Attended, dout: &[f32], dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
+    /// Writes the gradients of queries, keys and values, given that of the output.
+    pub fn backward(&self, of: &Attended, dout: &[f32], gradient: AttendedGradient) {
         let (d, width) = (self.head_dim, self.heads * self.head_dim);
-        let (queries, keys) = (of.query_packing.rows() * width, of.key_packing.rows() * width);
-        assert!(
-            dout.len() == queries && dq.len() == queries && dk.len() == keys && dv.len() == keys,
-            "attention: gradients of other sizes"
-        );
-        let [dq, dk, dv] = [dq, dk, dv].map(Disjoint::new);
+        let (query_rows, key_rows) = (of.query_packing.rows(), of.key_packing.rows());
+        let sizes = match &gradient {
+            AttendedGradient::Joined(all) => (all.len() / 3, all.len() / 3),
+            AttendedGradient::Apart { queries, keys_values } => (queries.len(), keys_values.len() / 2),
+        };
+        assert!(dout.len() == query_rows * width && sizes == (query_rows * width, key_rows * width), "attention: gradients of other sizes");
+        // Where each of the three goes: the buffer, the width of its rows, the first column.
+        let (buffers, places): (Vec<_>, _) = match gradient {
+            AttendedGradient::Joined(all) => {
+                (vec![Disjoint::new(all)], [(0, 3 * width, 0), (0, 3 * width, width), (0, 3 * width, 2 * width)])
+            }
+            AttendedGradient::Apart { queries, keys_values } => {
+                (vec![Disjoint::new(queries), Disjoint::new(keys_values)], [(0, width, 0), (1, 2 * width, 0), (1, 2 * width, width)])
+            }
+        };
         self.tasks(of).par_iter().with_max_len(1).for_each(|task| {
-            let (queries, keys, tile) = (task.queries * d, task.keys * d, TILE.min(task.queries) * task.keys);
+            let (queries, keys, tile) = (task.queries * d, task.keys * d, task.rows_at_once() * task.keys);
             scratch::with(queries + 2 * (keys + tile), |room| {
                 let (q, room) = room.split_at_mut(queries);
                 let (k, room) = room.split_at_mut(keys);
                 let (v, room) = room.split_at_mut(keys);
                 let (p, dp) = room.split_at_mut(tile);
                 self.backward_task(of, task, dout, [q, k, v, p, dp]);
-                scatter(q, task.query_start, task.head * d, d, width, &dq);
-                scatter(k, task.key_start, task.head * d, d, width, &dk);
-                scatter(v, task.key_start, task.head * d, d, width, &dv);
+                for ((part, start), (buffer, stride, first)) in
+                    [(q, task.query_start), (k, task.key_start), (v, task.key_start)].into_iter().zip(places)
+                {
+                    scatter(part, start, first + task.head * d, d, stride, &buffers[buffer]);
+                }
             });
         });
     }
@@ -117,8 +147,9 @@ impl BiasedAttention<'_> {
         let (d, width, keys) = (self.head_dim, self.heads * self.head_dim, task.keys);
         dk.fill(0.0);
         dv.fill(0.0);
-        for first in (0..task.queries).step_by(TILE) {
-            let rows = TILE.min(task.queries - first);
+        let tile = task.rows_at_once();
+        for first in (0..task.queries).step_by(tile) {
+            let rows = tile.min(task.queries - first);
             self.probabilities(of, task, first, rows, p);
             let dout = Matrix::strided(&dout[(task.query_start + first) * width + task.head * d..], rows, d, width);
             // dv += pᵀ dout; dp = dout vᵀ

@@ -1,7 +1,7 @@
 //! Matrix products over checked views: both operands are packed, then multiplied tile by tile.
 //!
-//! Panels of the right operand are packed by the thread that multiplies with them, which costs little (each is used for all
-//! rows), spares a second copy of frozen weights, and serves every format and both orientations.
+//! Panels of the right operand are packed by the thread that multiplies with them, which spares a second copy of frozen weights
+//! and serves every format and both orientations; [`super::PanelMatrix`] is held in a way that leaves little of that to do.
 
 use super::pack::{self, Rows, Side, per_word};
 use super::tile::{Lanes, PANEL, Tile};
@@ -94,8 +94,17 @@ impl Rows for Matrix<'_> {
         self.columns
     }
 
-    fn place(&self, row: usize, column: usize) -> (*const u8, usize) {
-        (self.data[row * self.stride + column..].as_ptr().cast(), size_of::<f32>())
+    fn place(&self, row: usize, column: usize) -> *const u8 {
+        self.data[row * self.stride + column..].as_ptr().cast()
+    }
+
+    fn line(&self) -> (usize, usize) {
+        (1, 64 / size_of::<f32>())
+    }
+
+    #[inline(always)]
+    fn sixteen(&self, row: usize, first: usize) -> Option<&[f32; 16]> {
+        self.data[row * self.stride + first..].first_chunk().filter(|_| first + 16 <= self.columns)
     }
 
     #[inline(always)]
@@ -198,21 +207,30 @@ pub(super) fn multiply<A: Rows, B: Rows>(
                 for first in (0..words.max(1)).step_by(DEPTH) {
                     let depths = |first: usize| first * per_word(pairs)..depth.min((first + DEPTH) * per_word(pairs));
                     let count = DEPTH.min(words - first);
-                    pack::right(b, b_side, column, depths(first), pairs, lanes, &mut panel[..count * PANEL]);
+                    let ready = if b_side == Side::Transposed && !pairs { b.ready(column, depths(first)) } else { None };
+                    let packed_panel = match ready {
+                        Some(ready) => ready,
+                        None => {
+                            pack::right(b, b_side, column, depths(first), pairs, lanes, &mut panel[..count * PANEL]);
+                            &panel[..count * PANEL]
+                        }
+                    };
                     // What this thread most likely packs next is on its way from memory while it multiplies.
                     let next = if first + DEPTH < words { (column, depths(first + DEPTH)) } else { (column + PANEL, depths(0)) };
                     let mut ahead = pack::Ahead::new(b, b_side, next.0, next.1);
                     let mine = group * tiles / groups..(group + 1) * tiles / groups;
                     let share = ahead.lines().div_ceil(mine.len());
+                    let mut start = first_row(mine.start);
                     for tile in mine {
-                        let rows = first_row(tile)..first_row(tile + 1);
+                        let rows = start..first_row(tile + 1);
+                        start = rows.end;
                         let tile = Tile { rows: rows.len(), columns: within, depth: count, pairs, add: add || first > 0 };
                         ahead.fetch(share);
                         // SAFETY: both operands are packed for this depth; `out` was checked on creation to hold its rows, and
                         // this task alone writes these rows and columns; `lanes` exist only where they were detected.
                         unsafe {
                             let a = packed.pointer().add(rows.start * words + first * rows.len());
-                            tile.run(lanes, a, panel.as_ptr(), out.pointer().add(rows.start * stride + column), stride);
+                            tile.run(lanes, a, packed_panel.as_ptr(), out.pointer().add(rows.start * stride + column), stride);
                         }
                     }
                 }

@@ -18,6 +18,7 @@ mod loss;
 mod matrix;
 mod norm;
 mod pack;
+mod panels;
 #[cfg(test)]
 mod product_tests;
 mod quantised;
@@ -29,11 +30,12 @@ mod vector;
 
 pub use attention::{Attention, AttentionScratch, Packing};
 pub use bias::{add_bias, subtract_bias};
-pub use biased::{Attended, BiasedAttention, Columns, DistanceBiases};
+pub use biased::{Attended, AttendedGradient, BiasedAttention, Columns, DistanceBiases};
 pub use dropout::DropoutMask;
 pub use gate::{gated_gelu, gated_gelu_backward, gated_silu, gated_silu_backward, relu, relu_backward};
 pub use loss::{LOSS_ROWS, LOSS_TOKENS, LossScratch, Target, linear_cross_entropy};
 pub use matrix::{Matrix, MatrixMut, Precision, Store, product_nn, product_nt, product_tn};
 pub use norm::{rms_norm, rms_norm_backward};
+pub use panels::PanelMatrix;
 pub use quantised::{Quantisation, QuantisedMatrix};
 pub use rope::RopeTable;

@@ -9,8 +9,29 @@ pub trait Rows: Sync {
     fn rows(&self) -> usize;
     fn columns(&self) -> usize;
 
-    /// Where an element is in memory, and the bytes that one takes (or 1, where one takes less).
-    fn place(&self, row: usize, column: usize) -> (*const u8, usize);
+    /// Where an element is in memory.
+    fn place(&self, row: usize, column: usize) -> *const u8;
+
+    /// Rows and columns that a line of the cache holds.
+    fn line(&self) -> (usize, usize);
+
+    /// Sixteen values of a row from `first` on, where they stand like that in memory.
+    #[inline(always)]
+    fn sixteen(&self, _row: usize, _first: usize) -> Option<&[f32; EDGE]> {
+        None
+    }
+
+    /// Columns from `column` on of the transposed matrix at some depths, as [`right`] writes them, where they are held like that.
+    #[inline(always)]
+    fn ready(&self, _column: usize, _depths: Range<usize>) -> Option<&[f32]> {
+        None
+    }
+
+    /// Does the work of [`right`] for [`Side::Plain`], where it has a better way.
+    #[inline(always)]
+    fn turned(&self, _column: usize, _depths: Range<usize>, _lanes: Lanes, _out: &mut [f32]) -> bool {
+        false
+    }
 
     /// Writes the values of a row from `first` on. Of formats in blocks `first` must be a multiple of 16, and no more than 16 are
     /// asked for at once.
@@ -47,7 +68,26 @@ pub enum Side {
 }
 
 /// Blocks that are turned at once.
-const EDGE: usize = 16;
+pub const EDGE: usize = 16;
+
+/// How many words further on memory is asked for: the rows of a block are too many for the processor to see where each goes on.
+const AHEAD: usize = 4 * EDGE;
+
+/// Asks for a line of memory, into the first cache or, with `FAR`, only into the second.
+#[inline(always)]
+fn prefetch<const FAR: bool>(place: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing, wherever it points.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        match FAR {
+            true => _mm_prefetch::<_MM_HINT_T1>(place.cast()),
+            false => _mm_prefetch::<_MM_HINT_T0>(place.cast()),
+        }
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
 
 /// Depths that one word holds.
 pub fn per_word(pairs: bool) -> usize {
@@ -114,6 +154,7 @@ fn right_here<M: Rows>(matrix: &M, side: Side, column: usize, depths: Range<usiz
                 }
             }
         }
+        Side::Plain if matrix.turned(column, depths.clone(), lanes, out) => {}
         Side::Plain => {
             let columns = PANEL.min(matrix.columns() - column);
             for (depth, out) in depths.zip(out.chunks_exact_mut(PANEL)) {
@@ -134,10 +175,13 @@ pub struct Ahead<'a, M> {
     matrix: &'a M,
     rows: Range<usize>,
     columns: Range<usize>,
-    /// Elements of a line.
-    step: usize,
+    /// Rows and columns of a line.
+    step: (usize, usize),
     row: usize,
-    column: usize,
+    /// The next line of `row`, how many of it are left, and bytes from one to the next.
+    place: *const u8,
+    left: usize,
+    stride: usize,
 }
 
 impl<'a, M: Rows> Ahead<'a, M> {
@@ -148,32 +192,44 @@ impl<'a, M: Rows> Ahead<'a, M> {
             Side::Plain => (depths, column.min(matrix.columns())..(column + PANEL).min(matrix.columns())),
         };
         let there = !rows.is_empty() && !columns.is_empty();
-        let step = if there { 64 / matrix.place(rows.start, columns.start).1 } else { 64 };
-        let rows = if there { rows } else { 0..0 };
-        Self { matrix, step, row: rows.start, column: columns.start, rows, columns }
+        let (rows, step) = (if there { rows } else { 0..0 }, matrix.line());
+        let mut ahead = Self { matrix, step, row: rows.start, rows, place: std::ptr::null(), left: 0, stride: 0, columns };
+        if there {
+            let (first, second) = (ahead.columns.start, ahead.columns.start + step.1);
+            if second < ahead.columns.end {
+                ahead.stride = matrix.place(ahead.row, second) as usize - matrix.place(ahead.row, first) as usize;
+            }
+            ahead.begin_row();
+        }
+        ahead
     }
 
     pub fn lines(&self) -> usize {
-        self.rows.len() * self.columns.len().div_ceil(self.step)
+        self.rows.len().div_ceil(self.step.0) * self.columns.len().div_ceil(self.step.1)
     }
 
     /// Asks for the next `lines`.
-    pub fn fetch(&mut self, lines: usize) {
-        for _ in 0..lines {
-            if self.row >= self.rows.end {
-                return;
+    #[inline(always)]
+    pub fn fetch(&mut self, mut lines: usize) {
+        while lines > 0 && self.row < self.rows.end {
+            let now = lines.min(self.left);
+            for _ in 0..now {
+                prefetch::<true>(self.place);
+                self.place = self.place.wrapping_add(self.stride);
             }
-            #[cfg(target_arch = "x86_64")]
-            {
-                let (place, _) = self.matrix.place(self.row, self.column);
-                // SAFETY: a prefetch reads nothing, wherever it points.
-                unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(place.cast()) };
-            }
-            self.column += self.step;
-            if self.column >= self.columns.end {
-                (self.row, self.column) = (self.row + 1, self.columns.start);
+            (lines, self.left) = (lines - now, self.left - now);
+            if self.left == 0 {
+                self.row += self.step.0;
+                if self.row < self.rows.end {
+                    self.begin_row();
+                }
             }
         }
+    }
+
+    fn begin_row(&mut self) {
+        self.place = self.matrix.place(self.row, self.columns.start);
+        self.left = self.columns.len().div_ceil(self.step.1);
     }
 }
 
@@ -181,25 +237,37 @@ impl<'a, M: Rows> Ahead<'a, M> {
 #[inline(always)]
 fn turned<M: Rows>(matrix: &M, rows: Range<usize>, depths: Range<usize>, pairs: bool, lanes: Lanes, out: &mut [f32], stride: usize) {
     let words = depths.len().div_ceil(per_word(pairs));
-    let mut block = [[0f32; EDGE]; EDGE];
+    let mut aside = [[0f32; EDGE]; EDGE];
     for first_row in rows.clone().step_by(EDGE) {
         let height = EDGE.min(rows.end - first_row);
         for first in (0..words).step_by(EDGE) {
             let width = EDGE.min(words - first);
-            for (row, block) in block.iter_mut().take(height).enumerate() {
+            let out = &mut out[first * stride + first_row - rows.start..];
+            // Rows below the last one are read again, and what they give is not written.
+            let row = |row: usize| first_row + row.min(height - 1);
+            if first + AHEAD < words {
+                (0..height)
+                    .for_each(|row| prefetch::<false>(matrix.place(first_row + row, depths.start + (first + AHEAD) * per_word(pairs))));
+            }
+            if !pairs && width == EDGE && matrix.sixteen(first_row, depths.start + first).is_some() {
+                let there = |place| matrix.sixteen(row(place), depths.start + first).unwrap_or(&[0.0; EDGE]);
+                turn(std::array::from_fn(there), height, EDGE, lanes, out, stride);
+                continue;
+            }
+            for (row, aside) in aside.iter_mut().take(height).enumerate() {
                 match pairs {
-                    true => matrix.read_pairs(first_row + row, depths.start + 2 * first, &mut block[..width]),
-                    false => matrix.read(first_row + row, depths.start + first, &mut block[..width]),
+                    true => matrix.read_pairs(first_row + row, depths.start + 2 * first, &mut aside[..width]),
+                    false => matrix.read(first_row + row, depths.start + first, &mut aside[..width]),
                 }
             }
-            turn(&block, height, width, lanes, &mut out[first * stride + first_row - rows.start..], stride);
+            turn(aside.each_ref(), height, width, lanes, out, stride);
         }
     }
 }
 
 /// `out[column · stride + row] = block[row][column]` over `rows` and `columns`.
 #[inline(always)]
-fn turn(block: &[[f32; EDGE]; EDGE], rows: usize, columns: usize, lanes: Lanes, out: &mut [f32], stride: usize) {
+pub fn turn(block: [&[f32; EDGE]; EDGE], rows: usize, columns: usize, lanes: Lanes, out: &mut [f32], stride: usize) {
     assert!(rows <= EDGE && columns <= EDGE && (columns == 0 || out.len() >= (columns - 1) * stride + rows));
     #[cfg(target_arch = "x86_64")]
     if matches!(lanes, Lanes::Avx512 | Lanes::Avx512Bf16) {
@@ -216,8 +284,9 @@ fn turn(block: &[[f32; EDGE]; EDGE], rows: usize, columns: usize, lanes: Lanes, 
 
 /// A 16 × 16 transposition in registers: pairs, fours, then quarters change places.
 #[cfg(target_arch = "x86_64")]
+#[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn turn512(block: &[[f32; EDGE]; EDGE], rows: usize, columns: usize, out: *mut f32, stride: usize) {
+unsafe fn turn512(block: [&[f32; EDGE]; EDGE], rows: usize, columns: usize, out: *mut f32, stride: usize) {
     use std::arch::x86_64::*;
     let mut a = [_mm512_setzero_ps(); EDGE];
     for (a, row) in a.iter_mut().zip(block) {
@@ -248,9 +317,15 @@ unsafe fn turn512(block: &[[f32; EDGE]; EDGE], rows: usize, columns: usize, out:
         a[8 + i] = _mm512_shuffle_f32x4::<0xdd>(b[i], b[8 + i]);
         a[12 + i] = _mm512_shuffle_f32x4::<0xdd>(b[4 + i], b[12 + i]);
     }
-    let mask = if rows == EDGE { u16::MAX } else { (1 << rows) - 1 };
+    // SAFETY (of the writes): only the first `rows` lanes are written, which the caller vouches for.
+    if rows == EDGE && columns == EDGE {
+        for (column, a) in a.into_iter().enumerate() {
+            unsafe { _mm512_storeu_ps(out.add(column * stride), a) };
+        }
+        return;
+    }
+    let mask = ((1u32 << rows) - 1) as u16;
     for (column, a) in a.into_iter().enumerate().take(columns) {
-        // SAFETY: only the first `rows` lanes are written, which the caller vouches for.
         unsafe { _mm512_mask_storeu_ps(out.add(column * stride), mask, a) };
     }
 }

@@ -113,3 +113,51 @@ fn narrow_products_are_shared_out_by_rows_and_agree_with_one_thread_bit_for_bit(
         assert_close("narrow", &alone, &naive(&a, a_side, &b, b_side, (m, n, k)));
     }
 }
+
+#[test]
+fn weights_held_in_panels_multiply_to_the_same_bits_as_row_by_row() {
+    for (m, outputs, inputs) in [(1, 1, 1), (3, 17, 5), (15, 33, 64), (29, 48, 31), (64, 96, 200), (20, 40, 2100), (20, 2100, 40)] {
+        let (x, y, weights) = (noise(1, m * inputs), noise(2, m * outputs), noise(3, outputs * inputs));
+        let held = PanelMatrix::new(weights.clone(), inputs);
+        let mut dense = vec![f32::NAN; weights.len()];
+        held.row_major(&mut dense);
+        assert!(dense == weights, "turned and turned back");
+        assert_eq!((Rows::rows(&held), Rows::columns(&held)), (outputs, inputs));
+        let mut row = vec![f32::NAN; inputs];
+        held.read(outputs - 1, 0, &mut row);
+        assert!(row == weights[weights.len() - inputs..]);
+        let (a, some) = (noise(5, 7 * inputs), outputs / 3..outputs - outputs / 4);
+        let (mut found, mut expected) = (vec![f32::NAN; some.len() * 7], vec![f32::NAN; some.len() * 7]);
+        held.rows_times(some.clone(), Matrix::new(&a, 7, inputs), MatrixMut::new(&mut found, some.len(), 7));
+        let some = Matrix::new(&weights[some.start * inputs..], some.len(), inputs);
+        product_nt(MatrixMut::new(&mut expected, some.rows(), 7), some, Matrix::new(&a, 7, inputs), Store::Replace);
+        assert!(found == expected, "some rows of [{outputs}, {inputs}]");
+        for store in [Store::Replace, Store::Add] {
+            let started = |length: usize| noise(4, length);
+            let (mut found, mut expected) = (started(m * outputs), started(m * outputs));
+            held.product_nt(MatrixMut::new(&mut found, m, outputs), Matrix::new(&x, m, inputs), store);
+            let by_row = Matrix::new(&weights, outputs, inputs);
+            product_nt(MatrixMut::new(&mut expected, m, outputs), Matrix::new(&x, m, inputs), by_row, store);
+            assert!(found == expected, "[{m}, {inputs}] · [{outputs}, {inputs}]ᵀ");
+            let (mut found, mut expected) = (started(m * inputs), started(m * inputs));
+            held.product_nn(MatrixMut::new(&mut found, m, inputs), Matrix::new(&y, m, outputs), store);
+            product_nn(MatrixMut::new(&mut expected, m, inputs), Matrix::new(&y, m, outputs), by_row, store);
+            assert!(found == expected, "[{m}, {outputs}] · [{outputs}, {inputs}]");
+        }
+    }
+}
+
+#[test]
+fn panels_are_turned_for_every_kind_of_instructions() {
+    let (m, outputs, inputs) = (19, 70, 45);
+    let (x, y, weights) = (noise(1, m * inputs), noise(2, m * outputs), noise(3, outputs * inputs));
+    let held = PanelMatrix::new(weights.clone(), inputs);
+    for lanes in Lanes::available() {
+        let (mut forward, mut backward) = (vec![f32::NAN; m * outputs], vec![f32::NAN; m * inputs]);
+        let run = |out, from: &Matrix, side| multiply(lanes, out, from, Side::Plain, &held, side, false, Store::Replace, Threads::Alone);
+        run(MatrixMut::new(&mut forward, m, outputs), &Matrix::new(&x, m, inputs), Side::Transposed);
+        run(MatrixMut::new(&mut backward, m, inputs), &Matrix::new(&y, m, outputs), Side::Plain);
+        assert_close(&format!("{lanes:?}"), &forward, &naive(&x, Side::Plain, &weights, Side::Transposed, (m, outputs, inputs)));
+        assert_close(&format!("{lanes:?}"), &backward, &naive(&y, Side::Plain, &weights, Side::Plain, (m, inputs, outputs)));
+    }
+}

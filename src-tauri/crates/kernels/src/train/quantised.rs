@@ -123,9 +123,13 @@ impl Rows for QuantisedMatrix {
         self.columns
     }
 
-    fn place(&self, row: usize, column: usize) -> (*const u8, usize) {
-        let (block, width) = (row * self.columns.div_ceil(BLOCK) + column / BLOCK, self.quantisation.bytes());
-        (self.values[block * width..].as_ptr(), (width / BLOCK).max(1))
+    fn place(&self, row: usize, column: usize) -> *const u8 {
+        let block = row * self.columns.div_ceil(BLOCK) + column / BLOCK;
+        self.values[block * self.quantisation.bytes()..].as_ptr()
+    }
+
+    fn line(&self) -> (usize, usize) {
+        (1, 64 / (self.quantisation.bytes() / BLOCK).max(1))
     }
 
     #[inline(always)]

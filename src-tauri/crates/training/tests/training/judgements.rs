@@ -276,26 +276,31 @@ fn orpo_refuses_a_text_that_is_alone_and_every_pair_loss_teaches_a_soft_prompt_t
 }
 
 #[test]
-fn a_killed_orpo_or_kto_training_resumes_to_the_same_bits() {
+fn a_killed_dpo_orpo_or_kto_training_of_several_epochs_resumes_to_the_same_bits() {
     let base = tiny_base(true);
     let pairs = Judgements { train: (20..26).map(pair).collect(), heldout: vec![pair(40)] };
     let single = |seed: u64| Judgement::Single { text: example(seed, 2, 5, 1.0), liked: seed.is_multiple_of(2) };
     let singles = Judgements { train: (30..36).map(single).collect(), heldout: vec![single(41), single(42)] };
     let preferences = [
+        (Preference { beta: 0.5, ..Preference::default() }, &pairs),
         (Preference { beta: 0.5, pairs: PairLoss::Orpo, ..Preference::default() }, &pairs),
         (Preference { beta: 0.5, singles: SingleLoss::Kto, ..Preference::default() }, &singles),
     ];
     for (preference, data) in preferences {
-        let config = LoraConfig { preference, dropout: 0.1, ..quick(false) };
+        // Six epochs.
+        let config = LoraConfig { preference, dropout: 0.1, run: RunConfig { checkpoint_steps: 1, ..quick(false).run }, ..quick(false) };
         let whole = tempfile::tempdir().unwrap();
         let expected = train(&base, data, &config, whole.path(), &mut Recorder::default());
-        let dir = tempfile::tempdir().unwrap();
-        let kill = catch_unwind(AssertUnwindSafe(|| {
-            train(&base, data, &config, dir.path(), &mut Recorder::at_checkpoint(|step| assert!(step != 6, "killed")))
-        }));
-        assert!(kill.is_err());
-        let got = train(&base, data, &config, dir.path(), &mut Recorder::default());
-        assert_eq!(got.history, expected.history, "{preference:?}: the same loss at every step");
-        assert!(got.adapter == expected.adapter, "{preference:?}: the same adapter, bit for bit");
+        // In the first epoch, at the end of it and later: what the bare base thinks of a text is found again by another batch.
+        for killed_at in [1, 2, 7] {
+            let dir = tempfile::tempdir().unwrap();
+            let kill = catch_unwind(AssertUnwindSafe(|| {
+                train(&base, data, &config, dir.path(), &mut Recorder::at_checkpoint(move |step| assert!(step != killed_at, "killed")))
+            }));
+            assert!(kill.is_err());
+            let got = train(&base, data, &config, dir.path(), &mut Recorder::default());
+            assert_eq!(got.history, expected.history, "{preference:?}: the same loss at every step");
+            assert!(got.adapter == expected.adapter, "{preference:?}: the same adapter, bit for bit");
+        }
     }
 }
