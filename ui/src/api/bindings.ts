@@ -1102,6 +1102,10 @@ export type Settings = {
 	maxTokens: number,
 	/** Low is predictable, high is surprising. */
 	temperature: number,
+	/** Above 1, the built-in model keeps closer to your prompt; each word then takes longer. */
+	guidance: number,
+	/** Above 0, the genre sliders pull the built-in model's words beyond what the prompt says; each word then takes longer. */
+	genreGuidance: number,
 	/** Keeps the likeliest words that together reach this probability. */
 	topP: number,
 	/** Keeps this many of the likeliest words; 0 keeps all. */
@@ -1110,7 +1114,7 @@ export type Settings = {
 	minP: number,
 	/** Above 1, words that the text has used become less likely. */
 	repetitionPenalty: number,
-	/** The genre sliders also blend soft prompts that the built-in base brings. Measured, they steer little beyond the genre words. */
+	/** The genre sliders also blend soft prompts that the built-in base brings. Measured, they steer little beyond the pull of the genres. */
 	genrePrompts: boolean,
 	/** Now and then offers the pair of texts that your taste would learn most from. */
 	explore: boolean,
