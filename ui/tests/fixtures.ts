@@ -103,7 +103,7 @@ export const settings: Settings = {
 	defaultBase: "story",
 	memberUrl: "",
 	memberModel: "",
-	guidance: 2,
+	guidance: 2.5,
 	genreGuidance: 3,
 	topP: 0.95,
 	topK: 0,
