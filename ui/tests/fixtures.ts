@@ -210,6 +210,7 @@ export const plan: TrainingPlan = {
 	sentence: "A soft prompt for the built-in base, from 21 texts that you liked or edited.",
 	dataset: null,
 	search: null,
+	warning: "",
 	openings: ["“Don't touch it,” said the librarian.", "The lighthouse had not been lit for nine years.", "Marta counted the coins again."],
 };
 
@@ -222,6 +223,7 @@ export const verdict: Verdict = {
 	diversity_ratio: 0.97,
 	heldout_loss_before: 2.61,
 	heldout_loss_after: 2.44,
+	disarray: null,
 	promoted: true,
 	reason: "Better: its texts won 64 % of 60 comparisons, and fluency and variety were kept.",
 };

@@ -460,6 +460,15 @@ export type Decision =
 /**  Stop using it; what was active before is active again. */
 "undo";
 
+/**  Texts to learn from that mean no more to the base than their own words in any order would. */
+export type Disarray = {
+	texts: number,
+	/**  Of so many that were looked at. */
+	looked_at: number,
+	/**  How the first of them begin. */
+	openings: string[],
+};
+
 export type DoctorReport = {
 	version: string,
 	sqlite: string,
@@ -1373,6 +1382,8 @@ export type TrainingPlan = {
 	sentence: string,
 	/**  Why it learns in this way. */
 	why?: string,
+	/**  What the person should look at before: texts from elsewhere that the base can make nothing of. Empty where there is nothing. */
+	warning?: string,
 	/**  The first words of the texts that would be trained on. */
 	openings: string[],
 	/**  What became of the rows of the file, when the training learns from one. */
@@ -1446,6 +1457,8 @@ export type Verdict = {
 	diversity_ratio: number,
 	heldout_loss_before: number | null,
 	heldout_loss_after: number | null,
+	/**  Texts learned from that the base could make nothing of; absent where it was not looked for or cannot be told. */
+	disarray?: Disarray | null,
 	promoted: boolean,
 	/**  In plain words. */
 	reason: string,

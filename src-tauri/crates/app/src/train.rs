@@ -150,7 +150,7 @@ impl App {
         let mut plan = TrainingPlan {
             recipe: request.recipe,
             base_name: base_name(&base),
-            base,
+            base: base.clone(),
             examples: examples as u32,
             heldout: heldout as u32,
             estimated_seconds: 0.0,
@@ -159,6 +159,8 @@ impl App {
             ready: false,
             blocked_by: None,
             sentence: String::new(),
+            // Texts of a file: those that the app wrote are as the base writes.
+            warning: if report.is_some() && examples > 0 { self.warning(&base, &dataset, objective)? } else { String::new() },
             dataset: report,
             why,
             // A search that the settings ask for waits until there is something to compare on.
@@ -249,7 +251,7 @@ fn steps(settings: &Settings, choice: &HyperparameterChoice, hyperparameters: &H
     choice.steps.unwrap_or(if choice.epochs.is_some() { by_epochs } else { by_epochs.max(settings.training_min_steps) })
 }
 
-fn base_name(base: &BaseId) -> String {
+pub(crate) fn base_name(base: &BaseId) -> String {
     if base.as_str() == BUILT_IN { "the built-in base".to_owned() } else { base.to_string() }
 }
 

@@ -301,7 +301,7 @@ fn train_and_judge(app: &Arc<App>, home: &Arc<Home>, job: &mut Job, run: &mut Ru
     };
     observer.enter(Phase::Evaluate);
     observer.run.final_loss = Some(trained.final_loss);
-    let verdict = match evaluate::against_current(app, home, &base, &dataset, &trained, control)? {
+    let verdict = match evaluate::against_current(app, home, &base, &dataset, hyperparameters.objective, &trained, control)? {
         Some(verdict) => verdict,
         // Stopped while evaluating: the last checkpoint holds the finished training, a resume comes straight back here.
         None if control.stop() == Some(Stop::Cancelled) => return Ok(End::Cancelled),

@@ -36,7 +36,7 @@ pub fn tuned_row(result: &TunedResult) -> String {
         result.wins,
         result.seconds,
         result.steps,
-        result.rate.unwrap_or(result.method.usual_rate()),
+        result.setting.rate,
         result.perplexity,
         result.repetition,
         result.distinct,

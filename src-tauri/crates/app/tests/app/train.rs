@@ -270,3 +270,39 @@ fn a_file_is_learned_from_row_by_row_and_says_what_it_skipped() {
     let relative = desk.app.plan_training(TrainRequest { dataset: Some("rows.jsonl".to_owned()), ..lora }).expect_err("relative");
     assert_eq!(relative.detail[0].field, "dataset");
 }
+
+#[test]
+fn texts_whose_words_are_in_disarray_are_warned_of_before_and_keep_the_adapter_on_trial() {
+    let desk = Desk::open();
+    let file = desk.folder.path().join("rows.jsonl");
+    let stories: Vec<serde_json::Value> = include_str!("../../../../../assets/probes/stories.jsonl")
+        .lines()
+        .take(12)
+        .map(|line| serde_json::from_str(line).expect("a story"))
+        .collect();
+    let request = |spoilt: usize| {
+        let row = |(at, story): (usize, &serde_json::Value)| {
+            let mut words: Vec<&str> = story["text"].as_str().expect("text").split_whitespace().collect();
+            if at < spoilt {
+                // Every word in alphabetical order: the same words, and nothing that they say.
+                words.sort_unstable();
+            }
+            serde_json::json!({ "prompt": format!("row {at}"), "completion": words.join(" ") }).to_string()
+        };
+        let rows: Vec<String> = stories.iter().enumerate().map(row).collect();
+        std::fs::write(&file, rows.join("\n")).expect("written");
+        let lora = TrainRequest { recipe: Recipe::Lora, objective: Some(Objective::Sft), ..training(2) };
+        TrainRequest { dataset: Some(file.display().to_string()), ..lora }
+    };
+    assert_eq!(desk.app.plan_training(request(0)).expect("a plan").warning, "", "stories are as they should be");
+    let warning = desk.app.plan_training(request(12)).expect("a plan").warning;
+    assert!(warning.contains("mean no more to the built-in base") && warning.contains("stays on trial"), "{warning}");
+    for (spoilt, outweighs) in [(0, false), (12, true)] {
+        let run = desk.ended(&desk.app.train(request(spoilt)).expect("queued").run_id);
+        let verdict = run.verdict.expect("a verdict");
+        let disarray = verdict.disarray.expect("looked for");
+        assert_eq!(disarray.outweighs(), outweighs, "{disarray:?}");
+        assert_eq!(disarray.texts, if outweighs { disarray.looked_at } else { 0 }, "{disarray:?}");
+        assert!(!verdict.promoted && verdict.reason.contains("mean no more") == outweighs, "{}", verdict.reason);
+    }
+}
