@@ -120,7 +120,7 @@ export const settings: Settings = {
 	activateWhenBetter: true,
 	autoTrainEvery: 50,
 	autoTrainAutomatic: false,
-	tastePairs: 50,
+	tastePairs: 120,
 	virtualTokens: 16,
 	trainingEpochs: 8,
 	trainingLearningRate: 0.02,

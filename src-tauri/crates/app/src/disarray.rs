@@ -52,12 +52,8 @@ pub(crate) fn taught(dataset: &FrozenDataset, objective: Objective) -> Vec<Taugh
     let pairs = dataset.pairs.as_ref().filter(|_| objective.learns_from_pairs());
     match pairs {
         Some(pairs) => {
-            let better = pairs.train.iter().map(|pair| Taught {
-                prompt: &pair.prompt,
-                genres: &pair.genres,
-                style: pair.style,
-                text: &pair.better,
-            });
+            let better =
+                pairs.train.iter().map(|pair| Taught { prompt: &pair.prompt, genres: &pair.genres, style: pair.style, text: &pair.better });
             better.collect()
         }
         None => dataset.train.iter().filter(|text| text.liked).map(Taught::from).collect(),

@@ -86,11 +86,13 @@ fn add_taste(
         }
         let measured = is_measured(*entry);
         let (chosen, rejected) = (example(writer, prompt, better), example(writer, prompt, worse));
-        if measured { lessons.examples.heldout.push(chosen.clone()) } else { lessons.examples.train.push(chosen.clone()) }
-        side(&mut lessons.singles, measured).extend([
-            Judgement::Single { text: chosen.clone(), liked: true },
-            Judgement::Single { text: rejected.clone(), liked: false },
-        ]);
+        if measured {
+            lessons.examples.heldout.push(chosen.clone())
+        } else {
+            lessons.examples.train.push(chosen.clone())
+        }
+        side(&mut lessons.singles, measured)
+            .extend([Judgement::Single { text: chosen.clone(), liked: true }, Judgement::Single { text: rejected.clone(), liked: false }]);
         side(&mut lessons.pairs, measured).push(Judgement::Pair { chosen, rejected });
         lessons.by_taste += 1;
     }

@@ -1,18 +1,19 @@
 //! `inkling-eval`: the experiments from the terminal.
 //!
 //! `inkling-eval run [--only e1,e3,…] [--report DIR] [--seeds N] [--users NAME,…] [--sets NAME,…] [--methods NAME,…] [--steps N]
-//! [--rate SHARE] [--updates N]` runs experiments; those on adapters take hours, add their results to `tuned.jsonl` and `gate.jsonl` of
-//! the folder, and leave out what stands there already.
+//! [--rate SHARE] [--batch N] [--beta X] [--smoothing X] [--anchor X] [--written N] [--samples N] [--updates N]` runs experiments;
+//! those on adapters take hours, add their results to `tuned.jsonl` and `gate.jsonl` of the folder, and leave out what stands there
+//! already.
 //! `inkling-eval report` makes `REPORT.md` anew from `notes.md`, E1, E2, E6 and E8 run afresh, and those files.
 //! `inkling-eval belief [--seeds N] [--users NAME,…]` prints every look at whether taste is believed, a line of JSON each.
 //! `inkling-eval pool` writes the candidate pool anew.
 //! `inkling-eval model [FOLDER…] [--prompts N] [--samples N] [--repetition-penalty X] [--json FILE]` measures story models on held-out prompts, side by side.
 
 use eval::gate::GateResult;
+use eval::lessons::Lessons;
 use eval::oracle::{DRAWN, FRESH, Kind, OTHERS, USERS, User};
 use eval::pool::sampler;
 use eval::taste_runs::UserResult;
-use eval::lessons::Lessons;
 use eval::thumbs::Judge;
 use eval::tuned::{Bases, Method, Setting, THUMBS, TunedResult};
 use eval::{EvalError, Pool, belief, figure, gate, lessons, records, report, report_weights, story_model, taste_runs, tuned};

@@ -1,8 +1,8 @@
 //! E3–E5: real adapters trained on simulated thumbs, one sample each, judged by the oracle.
 
 use crate::estimate::Estimate;
-use crate::oracle::{Seen, User};
 use crate::lessons::Lessons;
+use crate::oracle::{Seen, User};
 use crate::pool::{LENGTH, sampler};
 use crate::text_figures::{compression_ratio, distinct_2, repeated_4_grams, self_bleu};
 use crate::thumbs::Judge;
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use training::{
-    Control, Judgements, LoraConfig, Observer, Outcome, Preference, RunConfig, SoftPromptConfig, TrainableLlama, lora, lora_from_judgements, soft_prompt,
-    soft_prompt_from_judgements,
+    Control, Judgements, LoraConfig, Observer, Outcome, Preference, RunConfig, SoftPromptConfig, TrainableLlama, lora,
+    lora_from_judgements, soft_prompt, soft_prompt_from_judgements,
 };
 
 /// A way to tune.
