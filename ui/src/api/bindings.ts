@@ -1145,7 +1145,7 @@ export type Settings = {
 	autoTrainEvery: number,
 	/** When there are enough new examples, the training of your personal adapter starts without a click. */
 	autoTrainAutomatic: boolean,
-	/** At most so many pairs that your taste tells apart join yours in a training from pairs, and never more than yours. */
+	/** So many pairs at most join yours in a training from pairs: once your taste is known, texts are written for your prompts, the best against the worst. 0 for none. */
 	tastePairs: number,
 	/** How many learned prompt vectors stand before your prompt. */
 	virtualTokens: number,

@@ -19,7 +19,7 @@ const SHARE_OF_FREE_MEMORY: f64 = 0.75;
 /// With so many liked and so many disliked texts, LoRA learns from both unless told otherwise.
 const ENOUGH_OF_EACH: usize = 4;
 
-/// With so many pairs LoRA learns from those: they won more than thumbs alone, at no cost to the language (E3 to E5 in
+/// With so many pairs those are learned from: they won more than thumbs alone, at no cost to the language (E3 to E5 in
 /// `crates/eval/REPORT.md`).
 const ENOUGH_PAIRS: usize = 8;
 
@@ -136,14 +136,14 @@ impl App {
     ) -> Result<(TrainingPlan, FrozenDataset), ApiError> {
         let settings = self.home().store.settings()?;
         let base = self.base_id(request.base.as_ref())?;
+        let config = self.base_config(&base)?;
         // A file stands for itself: what the person compared in the app is not mixed in.
         let pairs = if report.is_some() { pairs::own_pairs(&judged) } else { self.pairs_to_learn(&settings, &judged)? };
         let liked = judged.iter().filter(|text| text.liked).count();
         let only_pairs = report.is_some() && training_file::all_pairs(&judged);
-        let has = Material { liked, disliked: judged.len() - liked, pairs: &pairs, only_pairs };
+        let has = Material { liked, disliked: judged.len() - liked, pairs: &pairs, only_pairs, only_liked: config.is_t5() };
         let (objective, mut why) = objective(request, &has)?;
         let mut hyperparameters = resolved(&settings, request, objective)?;
-        let config = self.base_config(&base)?;
         recipe::check_base(request.recipe, &hyperparameters, &config)?;
         let search = search::plan(&settings, request, objective, config.is_t5())?;
         if objective == Objective::Sft {
@@ -305,27 +305,30 @@ struct Material<'a> {
     pairs: &'a [JudgedPair],
     /// A file that holds nothing else.
     only_pairs: bool,
+    /// For a base that learns from nothing else.
+    only_liked: bool,
 }
 
 /// The objective and why, in plain words: the one asked for; else pairs where there are enough, else thumbs both ways where there
 /// are some of each, else liked texts alone.
 fn objective(request: &TrainRequest, has: &Material<'_>) -> Result<(Objective, String), ApiError> {
-    let Material { liked, disliked, pairs, only_pairs } = *has;
+    let Material { liked, disliked, pairs, only_pairs, only_liked } = *has;
+    // Not where most liked texts would be left out.
+    let enough_pairs = only_pairs || (pairs.len() >= ENOUGH_PAIRS && 2 * pairs.len() >= liked);
     let found = match pairs.len() {
         0 => "no pairs".to_owned(),
         1 => format!("1 pair ({})", pairs::counted(pairs)),
         many => format!("{many} pairs ({})", pairs::counted(pairs)),
     };
     Ok(match (request.recipe, request.objective) {
-        (Recipe::SoftPrompt, None) => {
-            (Objective::Sft, "A soft prompt is small: it learns from liked texts unless told otherwise.".to_owned())
+        (Recipe::SoftPrompt, None) if only_liked || !enough_pairs => {
+            (Objective::Sft, "A soft prompt is small: without many pairs it learns best from liked texts alone.".to_owned())
         }
         (_, Some(objective @ (Objective::Dpo | Objective::Orpo))) => (objective, format!("You chose pairs: there are {found}.")),
         (_, Some(objective @ Objective::Kto)) => (objective, format!("You chose thumbs both ways: {liked} up and {disliked} down.")),
         (_, Some(objective @ Objective::Sft)) => (objective, format!("You chose liked texts: there are {liked}.")),
         (_, None) if only_pairs => (Objective::Dpo, format!("It learns from pairs, because the file holds {} of them.", pairs.len())),
-        // Not where most liked texts would be left out.
-        (_, None) if pairs.len() >= ENOUGH_PAIRS && 2 * pairs.len() >= liked => (
+        (_, None) if enough_pairs => (
             Objective::Dpo,
             format!("It learns from pairs, because there are {found}: a better and a worse text side by side show best what you like."),
         ),

@@ -86,7 +86,11 @@ impl Method {
     /// The share of SFT's rate that it learns at unless another one is asked for.
     pub fn usual_rate(self) -> f64 {
         let liked_only = matches!(self, Self::LoraSft | Self::DoraSft | Self::SoftPromptSft);
-        if liked_only { 1.0 } else { JUDGED_RATE }
+        match (liked_only, self.is_soft_prompt()) {
+            (true, _) => 1.0,
+            (false, true) => JUDGED_PROMPT_RATE,
+            (false, false) => JUDGED_RATE,
+        }
     }
 
     /// What it learns from besides liked texts.
@@ -102,8 +106,9 @@ impl Method {
 /// Thumbs that are learned from.
 pub const THUMBS: usize = 100;
 
-/// DPO and KTO learn at this share of the rate for liked texts unless another one is asked for.
+/// DPO and KTO learn at this share of the rate for liked texts unless another one is asked for, as in the app.
 const JUDGED_RATE: f64 = 0.3;
+const JUDGED_PROMPT_RATE: f64 = 3.0;
 
 /// Language of real stories, for perplexity.
 const PROBES: &str = include_str!("../../../../assets/probes/stories.jsonl");
