@@ -244,7 +244,6 @@ fn soft_prompt_config(hyperparameters: &Hyperparameters, data: &Dataset, recompu
         virtual_tokens: hyperparameters.virtual_tokens as usize,
         preference: preference(hyperparameters),
         run: run_config(hyperparameters, recompute),
-        ..SoftPromptConfig::default()
     }
 }
 
