@@ -12,14 +12,14 @@ use std::ops::RangeInclusive;
 const JUDGED_RATE: f64 = 0.3;
 
 /// A soft prompt learns from verdicts at this many times the rate for liked texts: there it won 57% of pairs, at three tenths 51%, and
-/// perplexity rose by less than 1% (E3 in `crates/eval/REPORT.md`, one user).
+/// perplexity rose by 3% (E3 in `crates/eval/REPORT.md`, one user).
 const JUDGED_PROMPT_RATE: f64 = 3.0;
 
 /// DPO and KTO see every verdict this often: more passes learn few pairs by heart (E3 in `crates/eval/REPORT.md`).
 const JUDGED_PASSES: u32 = 2;
 
-/// How dear it is to DPO to leave the base. The paper's 0.1 learned as much, and its language suffered sooner.
-const DPO_BETA: f64 = 0.3;
+/// How dear it is to DPO and KTO to leave the base. With the papers' 0.1 DPO learned as much in 60 updates.
+const JUDGED_BETA: f64 = 0.3;
 
 /// PEFT's name for every linear layer but the head.
 pub(crate) const ALL_LINEAR: &str = "all-linear";
@@ -51,7 +51,7 @@ pub(crate) fn resolved(settings: &Settings, request: &TrainRequest, objective: O
     let usual_rate = usual_rate(settings, request.recipe, objective);
     let learning_rate = faults.above_zero("learning_rate", choice.learning_rate, usual_rate, 1.0);
     let alpha = faults.above_zero("alpha", choice.alpha, settings.lora_alpha, 1024.0);
-    let beta = faults.above_zero("beta", choice.beta, if objective == Objective::Dpo { DPO_BETA } else { usual_beta() }, 100.0);
+    let beta = faults.above_zero("beta", choice.beta, if judged { JUDGED_BETA } else { usual_beta() }, 100.0);
     let dropout = choice.dropout.unwrap_or(0.0);
     if !(0.0..=0.9).contains(&dropout) {
         faults.add("dropout", format!("dropout is {dropout}; it must be 0 to 0.9."));
