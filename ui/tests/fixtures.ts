@@ -122,7 +122,7 @@ export const settings: Settings = {
 	activateWhenBetter: true,
 	autoTrainEvery: 50,
 	autoTrainAutomatic: false,
-	tastePairs: 50,
+	tastePairs: 120,
 	virtualTokens: 16,
 	trainingEpochs: 8,
 	trainingLearningRate: 0.02,
@@ -212,6 +212,7 @@ export const plan: TrainingPlan = {
 	sentence: "A soft prompt for the built-in base, from 21 texts that you liked or edited.",
 	dataset: null,
 	search: null,
+	warning: "",
 	openings: ["“Don't touch it,” said the librarian.", "The lighthouse had not been lit for nine years.", "Marta counted the coins again."],
 };
 
@@ -224,6 +225,7 @@ export const verdict: Verdict = {
 	diversity_ratio: 0.97,
 	heldout_loss_before: 2.61,
 	heldout_loss_after: 2.44,
+	disarray: null,
 	promoted: true,
 	reason: "Better: its texts won 64 % of 60 comparisons, and fluency and variety were kept.",
 };

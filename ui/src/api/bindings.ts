@@ -460,6 +460,15 @@ export type Decision =
 /**  Stop using it; what was active before is active again. */
 "undo";
 
+/**  Texts to learn from that mean no more to the base than their own words in any order would. */
+export type Disarray = {
+	texts: number,
+	/**  Of so many that were looked at. */
+	looked_at: number,
+	/**  How the first of them begin. */
+	openings: string[],
+};
+
 export type DoctorReport = {
 	version: string,
 	sqlite: string,
@@ -1140,7 +1149,7 @@ export type Settings = {
 	autoTrainEvery: number,
 	/** When there are enough new examples, the training of your personal adapter starts without a click. */
 	autoTrainAutomatic: boolean,
-	/** At most so many pairs that your taste tells apart join yours in a training from pairs, and never more than yours. */
+	/** So many pairs at most join yours in a training from pairs: once your taste is known, texts are written for your prompts, the best against the worst. 0 for none. */
 	tastePairs: number,
 	/** How many learned prompt vectors stand before your prompt. */
 	virtualTokens: number,
@@ -1377,6 +1386,8 @@ export type TrainingPlan = {
 	sentence: string,
 	/**  Why it learns in this way. */
 	why?: string,
+	/**  What the person should look at before: texts from elsewhere that the base can make nothing of. Empty where there is nothing. */
+	warning?: string,
 	/**  The first words of the texts that would be trained on. */
 	openings: string[],
 	/**  What became of the rows of the file, when the training learns from one. */
@@ -1450,6 +1461,8 @@ export type Verdict = {
 	diversity_ratio: number,
 	heldout_loss_before: number | null,
 	heldout_loss_after: number | null,
+	/**  Texts learned from that the base could make nothing of; absent where it was not looked for or cannot be told. */
+	disarray?: Disarray | null,
 	promoted: boolean,
 	/**  In plain words. */
 	reason: string,

@@ -114,6 +114,9 @@ pub(crate) struct FrozenDataset {
     /// For DPO and ORPO. Absent in runs older than these, which learned from the pairs that thumbs and edits make.
     #[serde(default)]
     pub pairs: Option<SplitPairs>,
+    /// Generations that are still to be written, for taste to make pairs of; 0 once they stand in `pairs`.
+    #[serde(default)]
+    pub to_write: u32,
     /// Set for a personal adapter.
     #[serde(default)]
     pub personal: Option<Personal>,
@@ -146,7 +149,7 @@ impl FrozenDataset {
         let held = held_out(&texts, &pairs);
         let (heldout, train) = texts.into_iter().partition(|text| held.contains(&split_key(&text.prompt, &text.text)));
         let (held_pairs, train_pairs) = pairs.into_iter().partition(|pair| held.contains(&split_key(&pair.prompt, &pair.better)));
-        Self { base, train, heldout, pairs: Some(SplitPairs { train: train_pairs, heldout: held_pairs }), personal: None }
+        Self { base, train, heldout, pairs: Some(SplitPairs { train: train_pairs, heldout: held_pairs }), to_write: 0, personal: None }
     }
 
     pub fn save(&self, run_folder: &Path) -> Result<(), ApiError> {

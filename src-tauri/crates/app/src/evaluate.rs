@@ -3,8 +3,8 @@
 use crate::base::LoadedBase;
 use crate::dataset::{FrozenDataset, JudgedText, trains_on};
 use crate::recipe::TrainedAdapter;
-use crate::{App, Home};
-use domain::{ApiError, Settings, Verdict};
+use crate::{App, Home, disarray};
+use domain::{ApiError, Objective, Settings, Verdict};
 use model::{Adapters, Generate, MemberSpec, Sampler};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +38,7 @@ pub(crate) fn against_current(
     home: &Home,
     base: &LoadedBase,
     dataset: &FrozenDataset,
+    objective: Objective,
     trained: &TrainedAdapter,
     control: &Control,
 ) -> Result<Option<Verdict>, ApiError> {
@@ -84,6 +85,10 @@ pub(crate) fn against_current(
         let (sum, tokens) = log_probability_gap(base, probe, &candidate, &current)?;
         log_ratio = (log_ratio.0 + sum, log_ratio.1 + tokens);
     }
+    let disarray = disarray::look(base, &disarray::taught(dataset, objective), control)?;
+    if control.stop().is_some() {
+        return Ok(None);
+    }
     let (win_rate, low, high) = taste::wilson(wins, pairs as f64);
     let fluency_ratio = (log_ratio.0 / f64::max(log_ratio.1, 1.0)).exp();
     let distinct = |texts: &[String]| taste::distinct_2(&texts.iter().map(String::as_str).collect::<Vec<_>>());
@@ -97,6 +102,7 @@ pub(crate) fn against_current(
         diversity_ratio,
         heldout_loss_before: trained.heldout_before,
         heldout_loss_after: trained.heldout_after,
+        disarray,
         promoted: false,
         reason: String::new(),
         blind: None,
@@ -137,13 +143,14 @@ impl Judge {
 pub(crate) fn probes(dataset: &FrozenDataset) -> Result<Vec<JudgedText>, ApiError> {
     // Disliked texts are no measure of fluency.
     let mut probes: Vec<JudgedText> = dataset.heldout.iter().filter(|text| text.liked).cloned().collect();
-    for line in PROBES.lines().filter(|line| !line.trim().is_empty()) {
-        let probe: JudgedText = serde_json::from_str(line).map_err(ApiError::internal)?;
-        if !trains_on(dataset, &probe.prompt) {
-            probes.push(probe);
-        }
-    }
+    probes.extend(built_in_probes()?.into_iter().filter(|probe| !trains_on(dataset, &probe.prompt)));
     Ok(probes)
+}
+
+/// The project's own probe stories.
+pub(crate) fn built_in_probes() -> Result<Vec<JudgedText>, ApiError> {
+    let lines = PROBES.lines().filter(|line| !line.trim().is_empty());
+    lines.map(|line| serde_json::from_str(line).map_err(ApiError::internal)).collect()
 }
 
 /// Texts of both sides for one prompt, with the same seeds, in one batch; `None` when it had to stop half-way.
@@ -218,6 +225,16 @@ fn decide(verdict: &Verdict, by_taste: bool, opponent: &str) -> (bool, String) {
             false,
             format!("{against}, but its texts became less varied ({} of before). It stays on trial.", percent(verdict.diversity_ratio)),
         );
+    }
+    if let Some(disarray) = verdict.disarray.as_ref().filter(|disarray| disarray.outweighs()) {
+        let reason = format!(
+            "{against}, but {} of {} texts it learned from{} mean no more to the base than their words in any order would. \
+             It stays on trial. If they are as you want them (another language can look like this), keep it.",
+            disarray.texts,
+            disarray.looked_at,
+            disarray::examples(disarray),
+        );
+        return (false, reason);
     }
     if !by_taste {
         let reason =

@@ -13,6 +13,7 @@ mod blind;
 pub mod calls;
 mod chart;
 mod dataset;
+mod disarray;
 mod doctor;
 mod draft;
 mod embedder;
@@ -37,6 +38,7 @@ mod relocate;
 mod run;
 mod search;
 mod settings;
+mod shuffle;
 mod taste_model;
 mod train;
 mod trainable;
@@ -80,6 +82,7 @@ pub struct App {
     assets: Assets,
     models: base::Models,
     taste: taste_model::CurrentTaste,
+    disarray: disarray::Found,
     writing: write::Writing,
     worker: worker::Worker,
     downloads: base::download::Downloads,
@@ -130,6 +133,7 @@ impl App {
             assets: Assets::find(options.assets_dir),
             models: base::Models::default(),
             taste: taste_model::CurrentTaste::default(),
+            disarray: disarray::Found::default(),
             writing: write::Writing::default(),
             worker: worker::Worker::new(options.defer_jobs),
             downloads: base::download::Downloads::new(options.defer_jobs),

@@ -101,9 +101,14 @@ pub(crate) fn train(
 ) -> Result<Outcome<TrainedAdapter>, Failed> {
     Ok(match recipe {
         Recipe::SoftPrompt => {
-            let examples = data.as_examples();
-            let config = soft_prompt_config(hyperparameters, &examples, recompute);
-            let outcome = training::soft_prompt(base.prompt_base(), &examples, &config, run_folder, true, control, observer)?;
+            let config = soft_prompt_config(hyperparameters, &data.as_examples(), recompute);
+            let base = base.prompt_base();
+            let outcome = match data {
+                TrainingData::Examples(data) => training::soft_prompt(base, data, &config, run_folder, true, control, observer)?,
+                TrainingData::Judgements(data) => {
+                    training::soft_prompt_from_judgements(base, data, &config, run_folder, true, control, observer)?
+                }
+            };
             finished(outcome, |soft_prompt| AdapterWeights::SoftPrompt(Arc::new(soft_prompt)))
         }
         Recipe::Lora | Recipe::Dora => {
@@ -148,6 +153,10 @@ impl From<Failed> for ApiError {
 pub(crate) fn check_base(recipe: Recipe, hyperparameters: &Hyperparameters, base: &BaseConfig) -> Result<(), ApiError> {
     match (recipe, base) {
         (Recipe::Lora | Recipe::Dora, BaseConfig::T5(_)) => Err(only_soft_prompts()),
+        (_, BaseConfig::T5(_)) if hyperparameters.objective != Objective::Sft => {
+            Err(ApiError::field("objective", "A T5 learns from liked texts only.")
+                .hint("Choose another base to learn from thumbs down too."))
+        }
         (_, BaseConfig::T5(_)) if quantisation(hyperparameters.quantization).is_some() => {
             Err(ApiError::field("hyperparameters.quantization", "A T5 is trained on as it is, in fp32.")
                 .hint("Leave it out; a T5 is small."))
@@ -181,8 +190,11 @@ pub(crate) fn estimate(
         (BaseConfig::T5(base), ..) => {
             training::estimate_t5(&soft_prompt_config(hyperparameters, &examples(), recompute), &examples(), base, speed)
         }
-        (BaseConfig::Decoder(base), Recipe::SoftPrompt, _) => {
-            training::estimate(&soft_prompt_config(hyperparameters, &examples(), recompute), &examples(), base, speed)
+        (BaseConfig::Decoder(base), Recipe::SoftPrompt, TrainingData::Examples(data)) => {
+            training::estimate(&soft_prompt_config(hyperparameters, data, recompute), data, base, speed)
+        }
+        (BaseConfig::Decoder(base), Recipe::SoftPrompt, TrainingData::Judgements(data)) => {
+            training::estimate_prompt_judgements(&soft_prompt_config(hyperparameters, &examples(), recompute), data, base, speed)
         }
         (BaseConfig::Decoder(base), _, TrainingData::Examples(data)) => {
             training::estimate_lora(&lora_config(recipe, hyperparameters, recompute), data, base, speed)
@@ -230,8 +242,8 @@ fn soft_prompt_config(hyperparameters: &Hyperparameters, data: &Dataset, recompu
     SoftPromptConfig {
         start: start.filter(|tokens| !tokens.is_empty()).map_or(PromptStart::Vocabulary, PromptStart::Tokens),
         virtual_tokens: hyperparameters.virtual_tokens as usize,
+        preference: preference(hyperparameters),
         run: run_config(hyperparameters, recompute),
-        ..SoftPromptConfig::default()
     }
 }
 
@@ -246,14 +258,15 @@ fn lora_config(recipe: Recipe, hyperparameters: &Hyperparameters, recompute: boo
         },
         layers: (hyperparameters.layers > 0).then_some(hyperparameters.layers as usize),
         dropout: hyperparameters.dropout as f32,
-        preference: Preference {
-            beta: hyperparameters.beta,
-            pairs: if hyperparameters.objective == Objective::Orpo { PairLoss::Orpo } else { PairLoss::Dpo },
-            ..Preference::default()
-        },
+        preference: preference(hyperparameters),
         run: run_config(hyperparameters, recompute),
         ..LoraConfig::default()
     }
+}
+
+fn preference(hyperparameters: &Hyperparameters) -> Preference {
+    let pairs = if hyperparameters.objective == Objective::Orpo { PairLoss::Orpo } else { PairLoss::Dpo };
+    Preference { beta: hyperparameters.beta, pairs, ..Preference::default() }
 }
 
 fn run_config(hyperparameters: &Hyperparameters, recompute: bool) -> RunConfig {

@@ -19,9 +19,16 @@ const SHARE_OF_FREE_MEMORY: f64 = 0.75;
 /// With so many liked and so many disliked texts, LoRA learns from both unless told otherwise.
 const ENOUGH_OF_EACH: usize = 4;
 
-/// With so many pairs LoRA learns from those: they won more than thumbs alone, at no cost to the language (E3 to E5 in
+/// With so many pairs those are learned from: they won more than thumbs alone, at no cost to the language (E3 to E5 in
 /// `crates/eval/REPORT.md`).
 const ENOUGH_PAIRS: usize = 8;
+
+/// What a written token costs beside one that is trained on: eight texts at once, forward only, on packed weights.
+const WRITING_SHARE: f64 = 0.3;
+
+/// DPO and KTO make at least so many updates unless asked otherwise; with many more the language suffers before the verdicts that are
+/// kept back say so (E3 and E4 in `crates/eval/REPORT.md`).
+const JUDGED_STEPS: u32 = 80;
 
 /// With fewer texts than this the plan says that more would help.
 const FEW_TEXTS: usize = 8;
@@ -129,28 +136,40 @@ impl App {
     ) -> Result<(TrainingPlan, FrozenDataset), ApiError> {
         let settings = self.home().store.settings()?;
         let base = self.base_id(request.base.as_ref())?;
+        let config = self.base_config(&base)?;
         // A file stands for itself: what the person compared in the app is not mixed in.
         let pairs = if report.is_some() { pairs::own_pairs(&judged) } else { self.pairs_to_learn(&settings, &judged)? };
         let liked = judged.iter().filter(|text| text.liked).count();
         let only_pairs = report.is_some() && training_file::all_pairs(&judged);
-        let has = Material { liked, disliked: judged.len() - liked, pairs: &pairs, only_pairs };
-        let (objective, why) = objective(request, &has)?;
+        let has = Material { liked, disliked: judged.len() - liked, pairs: &pairs, only_pairs, only_liked: config.is_t5() };
+        let (objective, mut why) = objective(request, &has)?;
         let mut hyperparameters = resolved(&settings, request, objective)?;
-        let config = self.base_config(&base)?;
         recipe::check_base(request.recipe, &hyperparameters, &config)?;
         let search = search::plan(&settings, request, objective, config.is_t5())?;
         if objective == Objective::Sft {
             judged.retain(|text| text.liked);
         }
         let pairs = if objective.learns_from_pairs() { pairs } else { Vec::new() };
-        let dataset = FrozenDataset::split(base.clone(), judged, pairs, hyperparameters.max_samples as usize);
+        // A file stands for itself.
+        let to_write = if report.is_none() { self.pairs_to_write(&settings, objective, &judged, &pairs) } else { 0 };
+        if to_write > 0 {
+            why.push_str(&format!(
+                " Before it begins it writes {} texts each to {to_write} prompts of yours; the best and the worst by your taste join what it learns from.",
+                pairs::WRITTEN
+            ));
+        }
+        let mut dataset = FrozenDataset::split(base.clone(), judged, pairs, hyperparameters.max_samples as usize);
+        dataset.to_write = to_write;
         let loaded = self.base(&base)?;
         let (examples, heldout) = dataset.tokenised(&loaded, &hyperparameters)?.counts();
-        hyperparameters.steps = steps(&settings, &request.hyperparameters, &hyperparameters, examples);
+        // Of what is written, as large a share is kept back as of what is there.
+        let written = to_write as usize * if objective == Objective::Kto { 2 } else { 1 };
+        let to_learn = examples + written * examples / (examples + heldout).max(1);
+        hyperparameters.steps = steps(&settings, &request.hyperparameters, &hyperparameters, to_learn);
         let mut plan = TrainingPlan {
             recipe: request.recipe,
             base_name: base_name(&base),
-            base,
+            base: base.clone(),
             examples: examples as u32,
             heldout: heldout as u32,
             estimated_seconds: 0.0,
@@ -159,6 +178,8 @@ impl App {
             ready: false,
             blocked_by: None,
             sentence: String::new(),
+            // Texts of a file: those that the app wrote are as the base writes.
+            warning: if report.is_some() && examples > 0 { self.warning(&base, &dataset, objective)? } else { String::new() },
             dataset: report,
             why,
             // A search that the settings ask for waits until there is something to compare on.
@@ -215,7 +236,8 @@ impl App {
             // Slower, but it may fit.
             estimate_fitting = estimate(true);
         }
-        plan.estimated_seconds = estimate_fitting.seconds + plan.search.as_ref().map_or(0.0, |search| search.budget_seconds);
+        let written = f64::from(dataset.to_write) * (pairs::WRITTEN * pairs::LENGTH) as f64 * WRITING_SHARE / speed.max(1.0);
+        plan.estimated_seconds = estimate_fitting.seconds + written + plan.search.as_ref().map_or(0.0, |search| search.budget_seconds);
         plan.estimated_memory_mb = needed_mb(&estimate_fitting);
         if let Some(budget) = budget.filter(|budget| plan.estimated_memory_mb > *budget) {
             let missing = plan.estimated_memory_mb - budget;
@@ -245,11 +267,13 @@ impl App {
 fn steps(settings: &Settings, choice: &HyperparameterChoice, hyperparameters: &Hyperparameters, texts: usize) -> u32 {
     let per_epoch = (texts as u32).div_ceil(hyperparameters.batch_size).max(1);
     let by_epochs = per_epoch * hyperparameters.epochs;
+    let judged = matches!(hyperparameters.objective, Objective::Dpo | Objective::Kto);
+    let fewest = if judged { settings.training_min_steps.min(JUDGED_STEPS) } else { settings.training_min_steps };
     // Passes asked for by name are kept to; the default passes are raised when there are few texts.
-    choice.steps.unwrap_or(if choice.epochs.is_some() { by_epochs } else { by_epochs.max(settings.training_min_steps) })
+    choice.steps.unwrap_or(if choice.epochs.is_some() { by_epochs } else { by_epochs.max(fewest) })
 }
 
-fn base_name(base: &BaseId) -> String {
+pub(crate) fn base_name(base: &BaseId) -> String {
     if base.as_str() == BUILT_IN { "the built-in base".to_owned() } else { base.to_string() }
 }
 
@@ -281,31 +305,30 @@ struct Material<'a> {
     pairs: &'a [JudgedPair],
     /// A file that holds nothing else.
     only_pairs: bool,
+    /// For a base that learns from nothing else.
+    only_liked: bool,
 }
 
 /// The objective and why, in plain words: the one asked for; else pairs where there are enough, else thumbs both ways where there
 /// are some of each, else liked texts alone.
 fn objective(request: &TrainRequest, has: &Material<'_>) -> Result<(Objective, String), ApiError> {
-    let Material { liked, disliked, pairs, only_pairs } = *has;
+    let Material { liked, disliked, pairs, only_pairs, only_liked } = *has;
+    // Not where most liked texts would be left out.
+    let enough_pairs = only_pairs || (pairs.len() >= ENOUGH_PAIRS && 2 * pairs.len() >= liked);
     let found = match pairs.len() {
         0 => "no pairs".to_owned(),
         1 => format!("1 pair ({})", pairs::counted(pairs)),
         many => format!("{many} pairs ({})", pairs::counted(pairs)),
     };
     Ok(match (request.recipe, request.objective) {
-        (Recipe::SoftPrompt, None | Some(Objective::Sft)) => {
-            (Objective::Sft, "A soft prompt is small: it learns best from liked texts alone.".to_owned())
-        }
-        (Recipe::SoftPrompt, Some(_)) => {
-            return Err(ApiError::field("objective", "A soft prompt learns from liked texts only.")
-                .hint("Choose LoRA or DoRA to learn from thumbs down too."));
+        (Recipe::SoftPrompt, None) if only_liked || !enough_pairs => {
+            (Objective::Sft, "A soft prompt is small: without many pairs it learns best from liked texts alone.".to_owned())
         }
         (_, Some(objective @ (Objective::Dpo | Objective::Orpo))) => (objective, format!("You chose pairs: there are {found}.")),
         (_, Some(objective @ Objective::Kto)) => (objective, format!("You chose thumbs both ways: {liked} up and {disliked} down.")),
         (_, Some(objective @ Objective::Sft)) => (objective, format!("You chose liked texts: there are {liked}.")),
         (_, None) if only_pairs => (Objective::Dpo, format!("It learns from pairs, because the file holds {} of them.", pairs.len())),
-        // Not where most liked texts would be left out.
-        (_, None) if pairs.len() >= ENOUGH_PAIRS && 2 * pairs.len() >= liked => (
+        (_, None) if enough_pairs => (
             Objective::Dpo,
             format!("It learns from pairs, because there are {found}: a better and a worse text side by side show best what you like."),
         ),

@@ -1,10 +1,11 @@
 //! The worker: one thread that claims queued jobs and runs them, at a lower priority than writing.
 
+use crate::base::LoadedBase;
 use crate::dataset::{FrozenDataset, Personal};
 use crate::recipe::{self, TrainedAdapter};
 use crate::train::memory_is_short;
 use crate::trainable::TrainableBase;
-use crate::{App, Home, auto_train, evaluate, folder, lock, memory, personal, search};
+use crate::{App, Home, auto_train, evaluate, folder, lock, memory, pairs, personal, search};
 use domain::{
     Adapter, AdapterId, AdapterKind, AdapterState, ApiError, BaseId, BasePrecision, Change, ErrorCode, Hyperparameters, Job, JobId,
     JobKind, JobState, Metric, Phase, Recipe, Run, RunStatus, Timestamp,
@@ -270,8 +271,11 @@ fn train_and_judge(app: &Arc<App>, home: &Arc<Home>, job: &mut Job, run: &mut Ru
     let run_folder = home.folder.runs().join(run.run_id.as_str());
     let mut observer = Recorder::new(home, job, run);
     observer.enter(Phase::Prepare);
-    let dataset = FrozenDataset::load(&run_folder)?;
+    let mut dataset = FrozenDataset::load(&run_folder)?;
     let base = app.base(&observer.run.base)?;
+    if dataset.to_write > 0 && !write_pairs(app, &base, &mut dataset, &run_folder, control, &mut observer)? {
+        return Ok(stopped(control));
+    }
     let tokens = dataset.tokenised(&base, &observer.run.hyperparameters)?;
     let trainable = app.trainable(&observer.run.base, observer.run.hyperparameters.quantization)?;
     if observer.run.search.is_some() {
@@ -279,7 +283,7 @@ fn train_and_judge(app: &Arc<App>, home: &Arc<Home>, job: &mut Job, run: &mut Ru
         let speed = app.training_speed(&observer.run.base, observer.run.recipe, &observer.run.hyperparameters, Some(&trainable))?;
         let bench = search::Bench { home, base: &trainable, data: &tokens, speed, run_folder: &run_folder, control };
         if !search::search(&bench, observer.job, observer.run)? {
-            return Ok(if control.stop() == Some(Stop::Cancelled) { End::Cancelled } else { End::Stopped });
+            return Ok(stopped(control));
         }
     }
     let checkpoints = Checkpoints::new(&Disk, &run_folder, observer.run.hyperparameters.checkpoints_kept as usize).newest()?;
@@ -301,15 +305,45 @@ fn train_and_judge(app: &Arc<App>, home: &Arc<Home>, job: &mut Job, run: &mut Ru
     };
     observer.enter(Phase::Evaluate);
     observer.run.final_loss = Some(trained.final_loss);
-    let verdict = match evaluate::against_current(app, home, &base, &dataset, &trained, control)? {
+    let verdict = match evaluate::against_current(app, home, &base, &dataset, hyperparameters.objective, &trained, control)? {
         Some(verdict) => verdict,
         // Stopped while evaluating: the last checkpoint holds the finished training, a resume comes straight back here.
-        None if control.stop() == Some(Stop::Cancelled) => return Ok(End::Cancelled),
-        None => return Ok(End::Stopped),
+        None => return Ok(stopped(control)),
     };
     observer.run.verdict = Some(verdict);
     publish(app, home, observer.run, &trained, dataset.personal.as_ref())?;
     Ok(End::Completed)
+}
+
+fn stopped(control: &Control) -> End {
+    if control.stop() == Some(Stop::Cancelled) { End::Cancelled } else { End::Stopped }
+}
+
+/// Writes what taste makes pairs of, and freezes them with the rest. `false` when it was stopped: a resume writes them from the start.
+fn write_pairs(
+    app: &App,
+    base: &LoadedBase,
+    dataset: &mut FrozenDataset,
+    run_folder: &Path,
+    control: &Control,
+    observer: &mut Recorder<'_>,
+) -> Result<bool, ApiError> {
+    match app.confident_taste() {
+        Some(taste) => {
+            let numbers = observer.run.hyperparameters.clone();
+            let written = pairs::write_more(dataset, base, &taste, &numbers, control, &mut |share| observer.prepared(share))?;
+            if !written {
+                return Ok(false);
+            }
+        }
+        // Thumbs since the plan took it away: the person's own pairs are there.
+        None => dataset.to_write = 0,
+    }
+    let (examples, heldout) = dataset.tokenised(base, &observer.run.hyperparameters)?.counts();
+    (observer.run.samples, observer.run.heldout) = (examples as u32, heldout as u32);
+    observer.save();
+    dataset.save(run_folder)?;
+    Ok(true)
 }
 
 /// Writes the adapter, then its row: a row never names files that are not whole.
@@ -423,6 +457,15 @@ impl<'a> Recorder<'a> {
         self.run.phase = Some(phase);
         self.job.phase = Some(phase);
         self.save();
+    }
+
+    /// So much of the pairs is written. The training itself starts from 0 again.
+    fn prepared(&mut self, share: f64) {
+        if self.flushed.elapsed() >= METRIC_INTERVAL {
+            self.flushed = Instant::now();
+            self.job.progress = share;
+            self.save();
+        }
     }
 
     fn flush(&mut self) {

@@ -223,7 +223,7 @@ settings! {
         auto_train_automatic: bool = false, "autoTrainAutomatic", (), "Train by itself", "When there are enough new examples, the training of your personal adapter starts without a click.";
     }
     "Training" {
-        taste_pairs: u32 = 50, "tastePairs", 0..=1000, "Pairs chosen by taste", "At most so many pairs that your taste tells apart join yours in a training from pairs, and never more than yours.";
+        taste_pairs: u32 = 120, "tastePairs", 0..=1000, "Pairs chosen by taste", "So many pairs at most join yours in a training from pairs: once your taste is known, texts are written for your prompts, the best against the worst. 0 for none.";
         virtual_tokens: u32 = 16, "virtualTokens", 1..=128, "Soft prompt length", "How many learned prompt vectors stand before your prompt.";
         lora_rank: u32 = 16, "loraRank", 1..=256, "LoRA rank", "How large a change LoRA and DoRA may make; more learns more and needs more memory.";
         lora_alpha: f64 = 32.0, "loraAlpha", 1.0..=1024.0, "LoRA alpha", "The change is scaled by alpha over rank.";

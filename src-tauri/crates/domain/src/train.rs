@@ -113,6 +113,9 @@ pub struct TrainingPlan {
     /// Why it learns in this way.
     #[serde(default)]
     pub why: String,
+    /// What the person should look at before: texts from elsewhere that the base can make nothing of. Empty where there is nothing.
+    #[serde(default)]
+    pub warning: String,
     /// The first words of the texts that would be trained on.
     pub openings: Vec<String>,
     /// What became of the rows of the file, when the training learns from one.
@@ -179,12 +182,32 @@ pub struct Verdict {
     pub diversity_ratio: f64,
     pub heldout_loss_before: Option<f64>,
     pub heldout_loss_after: Option<f64>,
+    /// Texts learned from that the base could make nothing of; absent where it was not looked for or cannot be told.
+    #[serde(default)]
+    pub disarray: Option<Disarray>,
     pub promoted: bool,
     /// In plain words.
     pub reason: String,
     /// What the person found in a blind test.
     #[serde(default)]
     pub blind: Option<BlindResult>,
+}
+
+/// Texts to learn from that mean no more to the base than their own words in any order would.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Type)]
+pub struct Disarray {
+    pub texts: u32,
+    /// Of so many that were looked at.
+    pub looked_at: u32,
+    /// How the first of them begin.
+    pub openings: Vec<String>,
+}
+
+impl Disarray {
+    /// Whether there are too many of them to trust what is learned: more than a fifth. A few odd texts among many teach little.
+    pub fn outweighs(&self) -> bool {
+        5 * self.texts > self.looked_at
+    }
 }
 
 /// What a person decides about a trained adapter.

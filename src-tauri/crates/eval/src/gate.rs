@@ -5,7 +5,7 @@ use crate::{EvalError, Pool, Random};
 use app::{App, OpenOptions, Opened};
 use domain::{
     CandidateId, Decision, FeedbackRequest, HyperparameterChoice, JobRef, Objective, Recipe, Run, RunDecision, RunRef, RunStatus,
-    TrainRequest, WriteRequest,
+    SettingsUpdate, TrainRequest, WriteRequest,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,9 +32,11 @@ pub struct GateResult {
     pub user: String,
     pub sabotage: Sabotage,
     pub promoted: bool,
-    /// Whether the check found harm: language less natural or less varied, or texts liked less. An update that is merely not
+    /// Whether the check found harm: language less natural or less varied, texts liked less, or nothing sensible to learn from. An update that is merely not
     /// shown to be better stays on trial without one.
     pub alarm: bool,
+    /// Share of the texts looked at that the base could make nothing of.
+    pub disarray: f64,
     pub reason: String,
     /// Until an update that was kept is taken back.
     pub rollback_seconds: f64,
@@ -49,6 +51,7 @@ const LEAST_VARIETY: f64 = 0.90;
 /// Updates of an adapter, in tokens short enough for minutes.
 const LENGTH: u32 = 90;
 const STEPS: u32 = 24;
+const TASTE_PAIRS: u32 = 24;
 /// Longest wait until a paused run can go on.
 const RESUME: Duration = Duration::from_secs(20);
 const PROMPTS: usize = 24;
@@ -69,6 +72,7 @@ pub fn run(user: &User, pool: &Pool, count: usize, known: usize, tell: &mut dyn 
         Opened::Owner(app) => app,
         Opened::HeldBy(_) => return Err(EvalError::Usage("the folder is in use".to_owned())),
     };
+    app.update_settings(SettingsUpdate([("tastePairs".to_owned(), TASTE_PAIRS.into())].into_iter().collect()))?;
     let shown = shown(&app, user, pool)?;
     for at in known..2 * count {
         if at == known || user.kind == Kind::Random {
@@ -167,12 +171,15 @@ fn update(app: &Arc<App>, user: &User, pool: &Pool, sabotage: Sabotage, seed: u3
     app.decide(RunDecision { run_id: queued.run_id.clone(), decision: Decision::Undo })?;
     let rollback_seconds = began.elapsed().as_secs_f64();
     let same_text = write()? == before;
-    let alarm = verdict.fluency_ratio > MOST_PERPLEXITY || verdict.diversity_ratio < LEAST_VARIETY || verdict.high < 0.5;
+    let in_disarray = verdict.disarray.as_ref().is_some_and(domain::Disarray::outweighs);
+    let unnatural = verdict.fluency_ratio > MOST_PERPLEXITY || verdict.diversity_ratio < LEAST_VARIETY;
+    let alarm = in_disarray || unnatural || verdict.high < 0.5;
     Ok(GateResult {
         user: user.name.to_owned(),
         sabotage,
         promoted: verdict.promoted,
         alarm,
+        disarray: verdict.disarray.map_or(0.0, |found| f64::from(found.texts) / f64::from(found.looked_at.max(1))),
         reason: verdict.reason,
         rollback_seconds,
         same_text,

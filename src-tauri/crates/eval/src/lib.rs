@@ -8,6 +8,7 @@ mod error;
 pub mod estimate;
 pub mod figure;
 pub mod gate;
+pub mod lessons;
 pub mod oracle;
 pub mod pool;
 mod prompts;

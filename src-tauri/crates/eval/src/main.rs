@@ -1,8 +1,9 @@
 //! `inkling-eval`: the experiments from the terminal.
 //!
 //! `inkling-eval run [--only e1,e3,…] [--report DIR] [--seeds N] [--users NAME,…] [--sets NAME,…] [--methods NAME,…] [--steps N]
-//! [--rate SHARE] [--updates N]` runs experiments; those on adapters take hours, add their results to `tuned.jsonl` and `gate.jsonl` of
-//! the folder, and leave out what stands there already.
+//! [--rate SHARE] [--batch N] [--beta X] [--smoothing X] [--anchor X] [--written N] [--samples N] [--updates N]` runs experiments;
+//! those on adapters take hours, add their results to `tuned.jsonl` and `gate.jsonl` of the folder, and leave out what stands there
+//! already.
 //! `inkling-eval report` makes `REPORT.md` anew from `notes.md`, E1, E2, E6 and E8 run afresh, and those files.
 //! `inkling-eval belief [--seeds N] [--users NAME,…]` prints every look at whether taste is believed, a line of JSON each.
 //! `inkling-eval pool` writes the candidate pool anew.
@@ -11,10 +12,12 @@
 
 use domain::Settings;
 use eval::gate::GateResult;
+use eval::lessons::Lessons;
 use eval::oracle::{DRAWN, FRESH, Kind, OTHERS, USERS, User};
 use eval::taste_runs::UserResult;
-use eval::tuned::{Bases, Method, Pace, TunedResult};
-use eval::{EvalError, Pool, belief, figure, gate, records, report, report_weights, story_model, taste_runs, tuned};
+use eval::thumbs::Judge;
+use eval::tuned::{Bases, Method, Setting, THUMBS, TunedResult};
+use eval::{EvalError, Pool, belief, figure, gate, lessons, records, report, report_weights, story_model, taste_runs, tuned};
 use model::{LanguageModel, LoadOptions};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -87,8 +90,13 @@ struct Options {
     sets: Vec<String>,
     methods: Vec<String>,
     steps: u32,
+    batch: usize,
     /// Share of SFT's rate; each method's usual one where none is asked for.
     rate: Option<f64>,
+    beta: f64,
+    smoothing: f64,
+    anchor: f64,
+    written: usize,
     updates: usize,
     prompts: usize,
     samples: usize,
@@ -126,8 +134,13 @@ impl Options {
             users: list("users"),
             sets: list("sets"),
             methods: list("methods"),
-            steps: number("steps", 40)? as u32,
+            steps: number("steps", 120)? as u32,
+            batch: number("batch", 4)? as usize,
             rate: real("rate")?,
+            beta: real("beta")?.unwrap_or(0.1),
+            smoothing: real("smoothing")?.unwrap_or(0.0),
+            anchor: real("anchor")?.unwrap_or(0.0),
+            written: number("written", 0)? as usize,
             updates: number("updates", 20)? as usize,
             prompts: number("prompts", 80)? as usize,
             samples: number("samples", 3)?.clamp(1, 64) as usize,
@@ -145,6 +158,11 @@ impl Options {
 
     fn wants(&self, experiments: &[&str]) -> bool {
         self.only.is_empty() || self.only.iter().any(|one| experiments.contains(&one.as_str()))
+    }
+
+    fn setting(&self, method: Method) -> Setting {
+        let Self { steps, batch, beta, smoothing, anchor, written, .. } = *self;
+        Setting { steps, rate: self.rate.unwrap_or(method.usual_rate()), batch, beta, smoothing, anchor, written, seed: 0 }
     }
 
     fn chosen(&self, users: &[User]) -> Vec<User> {
@@ -170,16 +188,25 @@ fn run(options: &Options) -> Result<(), EvalError> {
     let everybody: Vec<User> = [&USERS[..], &OTHERS[..], &DRAWN[..]].concat();
     if options.wants(&["e3", "e4", "e5"]) {
         let bases = Bases::load(Path::new(BASE))?;
+        // Thumbs are on what the present base writes, as a person's are.
+        let pool = eval::pool::written_by(&bases.writer)?;
         let chosen = if options.users.is_empty() { USERS.to_vec() } else { options.chosen(&everybody) };
         for user in chosen.iter().filter(|user| user.learnable()) {
             let wanted = |method: &Method| options.methods.is_empty() || options.methods.iter().any(|name| name == method.key());
+            let judge = Judge::new(user, &pool);
+            let mut prepared: Option<Lessons> = None;
             for method in Method::ALL.into_iter().filter(wanted) {
-                let pace = Pace { steps: options.steps, rate: options.rate.unwrap_or(method.usual_rate()), seed: 0 };
+                let setting = options.setting(method);
                 let kept = folder.join("tuned.jsonl");
-                if records::load::<TunedResult>(&kept)?.iter().any(|one| one.is(&bases, user, method, pace)) {
+                if records::load::<TunedResult>(&kept)?.iter().any(|one| one.is(&bases, user, method, setting)) {
                     continue;
                 }
-                let result = tuned::run(&bases, &pool, user, method, pace)?;
+                if prepared.is_none() {
+                    let thumbs = judge.thumbs(THUMBS, usize::MAX, setting.seed);
+                    prepared = Some(lessons::lessons(&pool, &thumbs, &bases.writer, setting.written)?);
+                }
+                let Some(lessons) = &prepared else { continue };
+                let result = tuned::run(&bases, &judge, lessons, method, setting, options.samples)?;
                 println!("{}", report_weights::tuned_row(&result));
                 records::keep(&kept, &result)?;
             }

@@ -100,13 +100,12 @@ pub fn sampler(seed: u64) -> Sampler {
     Sampler::of(&Settings::default(), seed)
 }
 
-/// Writes the pool anew into `folder`: `pool.jsonl.gz` and `pool.sha256`.
+/// Candidates of another base than the one that the frozen pool was written by, for the same prompts and seeds.
 ///
 /// # Errors
-/// What the base or the disk reports.
-pub fn write(base: &LanguageModel, folder: &Path) -> Result<PathBuf, EvalError> {
-    let mut json = String::new();
-    for (at, prompt) in prompts().iter().enumerate() {
+/// What the base reports.
+pub fn written_by(base: &LanguageModel) -> Result<Pool, EvalError> {
+    let entry = |(at, prompt): (usize, Prompt)| -> Result<Entry, EvalError> {
         let mut random = Random::for_purpose("pool", at as u64);
         let request = Generate {
             prompt: base.tokenizer().encode(&StoryFormat::prompt_text(&prompt.genres, prompt.style, &prompt.text)),
@@ -115,10 +114,27 @@ pub fn write(base: &LanguageModel, folder: &Path) -> Result<PathBuf, EvalError> 
             max_tokens: LENGTH,
             stop: StoryFormat::stop(base.tokenizer()),
             stop_texts: Vec::new(),
-            guidance: Guidance::default(),
+            guidance: guidance(base, &prompt),
         };
         let texts = base.generate(&request, &AtomicBool::new(false), &mut |_| {})?.into_iter().map(|one| one.text.trim().to_owned());
-        let line = Line { prompt: prompt.text.clone(), texts: texts.collect() };
+        Ok(Entry { prompt, texts: texts.collect() })
+    };
+    Ok(Pool { entries: prompts().into_iter().enumerate().map(entry).collect::<Result<_, _>>()? })
+}
+
+/// As the app guides its texts by default.
+pub fn guidance(base: &LanguageModel, prompt: &Prompt) -> Guidance {
+    StoryFormat::guidance(base.tokenizer(), (&prompt.genres, prompt.style, &prompt.text), &[], &Settings::default())
+}
+
+/// Writes the pool anew into `folder`: `pool.jsonl.gz` and `pool.sha256`.
+///
+/// # Errors
+/// What the base or the disk reports.
+pub fn write(base: &LanguageModel, folder: &Path) -> Result<PathBuf, EvalError> {
+    let mut json = String::new();
+    for Entry { prompt, texts } in written_by(base)?.entries {
+        let line = Line { prompt: prompt.text, texts };
         json.push_str(&serde_json::to_string(&line).map_err(|error| EvalError::Pool(error.to_string()))?);
         json.push('\n');
     }

@@ -18,8 +18,15 @@ pub fn tuned(results: &[TunedResult]) -> String {
         "≥ 0.55). E4: perplexity of probe stories (≤ 1.05) and repeated 4-grams (≤ 1.2). E5: distinct-2 (≥ 0.90), self-BLEU (≤ +0.05)\n",
     );
     text.push_str("and compression ratio (≤ 1.10), each against the plain base.\n\n");
-    text.push_str("| base, M | user | method | E3 won (Wilson 95%) | seconds | updates | rate × SFT's | perplexity × | repetition × | distinct-2 × | self-BLEU | compression × |\n");
-    text.push_str("|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+    text.push_str(
+        "Taste-made: pairs of what was written anew for the prompts of the thumbs, among all that is learned from. Rate: share of that for\n\
+         liked texts. Seconds by the clock, while others used the machine too.\n\n",
+    );
+    text.push_str(
+        "| base, M | user | method | E3 won (95%, by prompt) | learned from | taste-made | updates | β | rate | seconds | perplexity × | repetition × | \
+         distinct-2 × | self-BLEU | compression × |\n",
+    );
+    text.push_str("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     for result in results {
         let _ = writeln!(text, "{}", tuned_row(result));
     }
@@ -29,14 +36,18 @@ pub fn tuned(results: &[TunedResult]) -> String {
 
 pub fn tuned_row(result: &TunedResult) -> String {
     format!(
-        "| {} | {} | {} | {} | {:.0} | {} | {} | {:.3} | {:.2} | {:.3} | {:+.3} | {:.3} |",
+        "| {} | {} | {} | {} | {} | {} | {} of {} | {} | {} | {:.0} | {:.3} | {:.2} | {:.3} | {:+.3} | {:.3} |",
         result.base,
         result.user,
         result.method.name(),
         result.wins,
-        result.seconds,
+        result.learned_from,
+        result.by_taste,
         result.steps,
-        result.rate.unwrap_or(result.method.usual_rate()),
+        result.setting.steps,
+        result.setting.beta,
+        result.setting.rate,
+        result.seconds,
         result.perplexity,
         result.repetition,
         result.distinct,
@@ -61,7 +72,7 @@ pub fn gate(results: &[GateResult]) -> String {
     let _ = writeln!(
         text,
         "{caught} of {} sabotaged updates were held back (target: 20 of 20), {} of them with an alarm: language less natural or less varied,\n\
-         or texts liked less. Of {} sound ones {promoted} were promoted and {alarms} raised an alarm (target: at most 1 of 20); the rest\n\
+         texts liked less, or texts to learn from in disarray. Of {} sound ones {promoted} were promoted and {alarms} raised an alarm (target: at most 1 of 20); the rest\n\
          stayed on trial, not shown to be better. Slowest rollback {slowest:.2} s (target ≤ 5 s); after it {same} of {} wrote byte for byte\n\
          what was written before.\n",
         of(true).count(),
@@ -74,7 +85,9 @@ pub fn gate(results: &[GateResult]) -> String {
         let promoted = coins().filter(|result| result.promoted).count();
         let _ = writeln!(text, "E6: of {} updates from random thumbs {promoted} were promoted (target: 0 of 20).\n", coins().count());
     }
-    text.push_str("| user | update | promoted | alarm | why | rollback, s | same text after |\n|---|---|---|---|---|---|---|\n");
+    text.push_str(
+        "| user | update | promoted | alarm | in disarray | why | rollback, s | same text after |\n|---|---|---|---|---|---|---|---|\n",
+    );
     for result in results {
         let _ = writeln!(text, "{}", gate_row(result));
     }
@@ -89,6 +102,6 @@ pub fn gate_row(result: &GateResult) -> String {
         Sabotage::Labels => "flipped labels",
         Sabotage::Garbage => "garbage text",
     };
-    let GateResult { user, promoted, alarm, reason, rollback_seconds, same_text, .. } = result;
-    format!("| {user} | {kind} | {promoted} | {alarm} | {reason} | {rollback_seconds:.2} | {same_text} |")
+    let GateResult { user, promoted, alarm, disarray, reason, rollback_seconds, same_text, .. } = result;
+    format!("| {user} | {kind} | {promoted} | {alarm} | {disarray:.2} | {reason} | {rollback_seconds:.2} | {same_text} |")
 }

@@ -1,21 +1,20 @@
 //! E3–E5: real adapters trained on simulated thumbs, one sample each, judged by the oracle.
 
 use crate::estimate::Estimate;
+use crate::lessons::Lessons;
 use crate::oracle::{Seen, User};
-use crate::pool::{LENGTH, SINGLE, sampler};
+use crate::pool::{LENGTH, guidance, sampler};
 use crate::text_figures::{compression_ratio, distinct_2, repeated_4_grams, self_bleu};
 use crate::thumbs::Judge;
-use crate::{EvalError, Pool, Prompt, Random};
-use model::{Adapters, DenseWeights, Generate, Guidance, LanguageModel, LoadOptions, MemberSpec, StoryFormat, WeightedLora};
+use crate::{EvalError, Prompt, Random};
+use model::{Adapters, DenseWeights, Generate, LanguageModel, LoadOptions, MemberSpec, StoryFormat, WeightedLora};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-use taste::TasteData;
 use training::{
-    Control, Dataset, Example, Judgement, Judgements, LoraConfig, Observer, Outcome, SoftPromptConfig, TrainableLlama, lora,
+    Control, Judgements, LoraConfig, Observer, Outcome, Preference, RunConfig, SoftPromptConfig, TrainableLlama, lora,
     lora_from_judgements, soft_prompt, soft_prompt_from_judgements,
 };
 
@@ -87,7 +86,11 @@ impl Method {
     /// The share of SFT's rate that it learns at unless another one is asked for.
     pub fn usual_rate(self) -> f64 {
         let liked_only = matches!(self, Self::LoraSft | Self::DoraSft | Self::SoftPromptSft);
-        if liked_only { 1.0 } else { JUDGED_RATE }
+        match (liked_only, self.is_soft_prompt()) {
+            (true, _) => 1.0,
+            (false, true) => JUDGED_PROMPT_RATE,
+            (false, false) => JUDGED_RATE,
+        }
     }
 
     /// What it learns from besides liked texts.
@@ -100,29 +103,28 @@ impl Method {
     }
 }
 
-/// Thumbs that are learned from, and samples of each side for every held-out prompt.
-const THUMBS: usize = 100;
-const SAMPLES: usize = 2;
+/// Thumbs that are learned from.
+pub const THUMBS: usize = 100;
 
-/// DPO and KTO learn at this share of the rate for liked texts unless another one is asked for.
+/// DPO and KTO learn at this share of the rate for liked texts unless another one is asked for, as in the app.
 const JUDGED_RATE: f64 = 0.3;
-
-/// Taste must find the better text this much likelier to be liked, in log-odds, and makes at most so many pairs, as in the app.
-const CLEARLY_BETTER: f64 = 1.1;
-const MOST_TASTE_PAIRS: usize = 50;
-
-/// One learning prompt of so many only tells training when to stop.
-const MEASURED_EVERY: usize = 5;
+const JUDGED_PROMPT_RATE: f64 = 3.0;
 
 /// Language of real stories, for perplexity.
 const PROBES: &str = include_str!("../../../../assets/probes/stories.jsonl");
 
-/// How long and how fast it is trained.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
+/// How it is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Setting {
     pub steps: u32,
     /// Share of SFT's rate.
     pub rate: f64,
+    pub batch: usize,
+    pub beta: f64,
+    pub smoothing: f64,
+    pub anchor: f64,
+    /// Generations written anew, of each of which taste takes the best and the worst.
+    pub written: usize,
     pub seed: u64,
 }
 
@@ -138,11 +140,10 @@ pub struct TunedResult {
     pub seconds: f64,
     /// Updates that were made; fewer than asked for where the texts kept back got worse.
     pub steps: u32,
-    /// Updates asked for, and the share of the usual rate; older rows do not say.
-    #[serde(default)]
-    pub asked: Option<u32>,
-    #[serde(default)]
-    pub rate: Option<f64>,
+    pub setting: Setting,
+    /// What was learned from: examples or judgements, those of taste among them.
+    pub learned_from: usize,
+    pub by_taste: usize,
     /// E4: perplexity and repeated 4-grams with the adapter over without.
     pub perplexity: f64,
     pub repetition: f64,
@@ -153,18 +154,16 @@ pub struct TunedResult {
 }
 
 impl TunedResult {
-    /// Whether it is that of this base, user, method and pace.
-    pub fn is(&self, bases: &Bases, user: &User, method: Method, pace: Pace) -> bool {
-        let (steps, rate) = (self.asked.unwrap_or(self.steps), self.rate.unwrap_or(method.usual_rate()));
-        let same_pace = steps == pace.steps && (rate - pace.rate).abs() < 1e-9;
-        self.user == user.name && self.method == method && same_pace && self.base == bases.millions()
+    /// Whether it is that of this base, user, method and setting.
+    pub fn is(&self, bases: &Bases, user: &User, method: Method, setting: Setting) -> bool {
+        self.user == user.name && self.method == method && self.setting == setting && self.base == bases.millions()
     }
 }
 
 /// The base in both forms.
 pub struct Bases {
     dense: TrainableLlama,
-    writer: LanguageModel,
+    pub writer: LanguageModel,
 }
 
 impl Bases {
@@ -180,123 +179,47 @@ impl Bases {
     }
 }
 
-/// What training is given: texts of learning prompts only.
-pub struct Lessons {
-    pub examples: Dataset,
-    pub singles: Judgements,
-    pub pairs: Judgements,
-    /// Prompts of all of them.
-    pub prompts: Vec<String>,
-}
-
-/// Turns thumbs into what SFT, KTO and DPO learn from.
-pub fn lessons(pool: &Pool, data: &TasteData, writer: &LanguageModel) -> Lessons {
-    let tokenizer = writer.tokenizer();
-    let example = |prompt: &Prompt, text: &str| {
-        let mut answer = tokenizer.encode(&StoryFormat::plain(text));
-        // A text that was cut off at the length limit must not teach to stop there.
-        if text.ends_with(['.', '!', '?', '"', '”'])
-            && let Some(end) = tokenizer.special(StoryFormat::END)
-        {
-            answer.push(end);
-        }
-        let prompt = tokenizer.encode(&StoryFormat::prompt_text(&prompt.genres, prompt.style, &prompt.text));
-        Example { prompt, answer, weight: 1.0 }
-    };
-    let mut lessons =
-        Lessons { examples: Dataset::default(), singles: Judgements::default(), pairs: Judgements::default(), prompts: Vec::new() };
-    for (at, thumb) in data.thumbs.iter().enumerate() {
-        let number = entry_of(&thumb.generation);
-        let prompt = &pool.entries[number].prompt;
-        lessons.prompts.push(prompt.text.clone());
-        let measured = is_measured(number);
-        let text = example(prompt, &thumb.text);
-        if thumb.liked {
-            let rivals = data.thumbs.iter().filter(|other| !other.liked && other.generation == thumb.generation);
-            for rival in rivals {
-                let pair = Judgement::Pair { chosen: text.clone(), rejected: example(prompt, &rival.text) };
-                if measured { lessons.pairs.heldout.push(pair) } else { lessons.pairs.train.push(pair) }
-            }
-            if measured { lessons.examples.heldout.push(text.clone()) } else { lessons.examples.train.push(text.clone()) }
-        }
-        let single = Judgement::Single { text, liked: data.thumbs[at].liked };
-        if measured { lessons.singles.heldout.push(single) } else { lessons.singles.train.push(single) }
-    }
-    add_taste(&mut lessons, pool, data, example);
-    lessons
-}
-
-fn is_measured(entry: usize) -> bool {
-    entry.is_multiple_of(MEASURED_EVERY)
-}
-
-/// What taste makes of the texts that nobody judged, as the app does it: once it has shown on real thumbs that it predicts
-/// them, the best and the worst of each unjudged generation are a pair too, those furthest apart first, never more than the
-/// person's own.
-fn add_taste(lessons: &mut Lessons, pool: &Pool, data: &TasteData, example: impl Fn(&Prompt, &str) -> Example) {
-    let taste = crate::thumbs::fit(data);
-    if !taste.confident {
-        return;
-    }
-    let judged: HashSet<usize> = data.thumbs.iter().map(|thumb| entry_of(&thumb.generation)).collect();
-    let mut chosen = Vec::new();
-    for entry in pool.learning().into_iter().filter(|entry| !judged.contains(entry)) {
-        let texts = &pool.entries[entry].texts[..SINGLE];
-        let mut scored: Vec<(f64, &String)> = texts.iter().map(|text| (taste.predict(text).logit, text)).collect();
-        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-        if let (Some((best, better)), Some((worst, worse))) = (scored.first(), scored.last())
-            && best - worst >= CLEARLY_BETTER
-        {
-            chosen.push((best - worst, entry, *better, *worse));
-        }
-    }
-    chosen.sort_by(|a, b| b.0.total_cmp(&a.0));
-    chosen.truncate(MOST_TASTE_PAIRS.min(lessons.pairs.train.len() + lessons.pairs.heldout.len()));
-    for (_, entry, better, worse) in chosen {
-        let prompt = &pool.entries[entry].prompt;
-        lessons.prompts.push(prompt.text.clone());
-        let pair = Judgement::Pair { chosen: example(prompt, better), rejected: example(prompt, worse) };
-        if is_measured(entry) { lessons.pairs.heldout.push(pair) } else { lessons.pairs.train.push(pair) }
-    }
-}
-
-/// The prompt of a generation's name.
-fn entry_of(generation: &str) -> usize {
-    generation.split('-').next().and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-/// Trains one user's adapter and measures it.
+/// Trains one user's adapter and measures it with `samples` texts a held-out prompt on each side.
 ///
 /// # Errors
 /// What training, the base or the disk reports.
-pub fn run(bases: &Bases, pool: &Pool, user: &User, method: Method, pace: Pace) -> Result<TunedResult, EvalError> {
-    let judge = Judge::new(user, pool);
-    let lessons = lessons(pool, &judge.thumbs(THUMBS, usize::MAX, pace.seed), &bases.writer);
+pub fn run(
+    bases: &Bases,
+    judge: &Judge<'_>,
+    lessons: &Lessons,
+    method: Method,
+    setting: Setting,
+    samples: usize,
+) -> Result<TunedResult, EvalError> {
+    let (user, pool) = (&judge.user, judge.pool);
     let began = Instant::now();
-    let (adapters, steps) = train(bases, &lessons, method, pace)?;
+    let (adapters, steps) = train(bases, lessons, method, setting)?;
     let seconds = began.elapsed().as_secs_f64();
     let plain = Adapters::default();
-    let (mut new_texts, mut old_texts, mut wins) = (Vec::new(), Vec::new(), 0.0);
+    let (mut new_texts, mut old_texts, mut by_prompt) = (Vec::new(), Vec::new(), Vec::new());
     for entry in &judge.held_out {
         let prompt = &pool.entries[*entry].prompt;
-        let (new, old) = (samples(bases, prompt, &adapters, 2 * *entry as u64)?, samples(bases, prompt, &plain, 2 * *entry as u64 + 1)?);
-        for (new, old) in new.iter().zip(&old) {
-            let (new, old) = ((user.trait_of)(&Seen::new(new)), (user.trait_of)(&Seen::new(old)));
-            wins += if new == old { 0.5 } else { f64::from(u8::from(new > old)) };
-        }
+        let written = |adapters, side| sampled(bases, prompt, adapters, 2 * *entry as u64 + side, samples);
+        let (new, old) = (written(&adapters, 0)?, written(&plain, 1)?);
+        let traits = |texts: &[String]| texts.iter().map(|text| (user.trait_of)(&Seen::new(text))).collect::<Vec<f64>>();
+        let (of_new, of_old) = (traits(&new), traits(&old));
+        let wins: f64 = of_new.iter().flat_map(|new| of_old.iter().map(move |old| won(*new, *old))).sum();
+        by_prompt.push(wins / (of_new.len() * of_old.len()) as f64);
         new_texts.extend(new);
         old_texts.extend(old);
     }
     let ratio = |figure: fn(&[String]) -> f64| figure(&new_texts) / figure(&old_texts).max(1e-9);
+    let learned_from = method.judgements(lessons).map_or(lessons.examples.train.len(), |judged| judged.train.len());
     Ok(TunedResult {
         user: user.name.to_owned(),
         base: bases.millions(),
         method,
-        wins: Estimate::rate(wins, new_texts.len() as f64),
+        wins: Estimate::bootstrap(&by_prompt),
         seconds,
         steps,
-        asked: Some(pace.steps),
-        rate: Some(pace.rate),
+        setting,
+        learned_from,
+        by_taste: lessons.by_taste,
         perplexity: perplexity_ratio(bases, &adapters)?,
         repetition: ratio(repeated_4_grams),
         distinct: ratio(distinct_2),
@@ -305,15 +228,27 @@ pub fn run(bases: &Bases, pool: &Pool, user: &User, method: Method, pace: Pace) 
     })
 }
 
-fn train(bases: &Bases, lessons: &Lessons, method: Method, pace: Pace) -> Result<(Adapters, u32), EvalError> {
-    let Pace { steps, rate, seed } = pace;
+/// 1 when the new text pleases more, 0 when the old one does, a half for a tie.
+fn won(new: f64, old: f64) -> f64 {
+    if new == old { 0.5 } else { f64::from(u8::from(new > old)) }
+}
+
+fn train(bases: &Bases, lessons: &Lessons, method: Method, setting: Setting) -> Result<(Adapters, u32), EvalError> {
     let folder = tempfile::tempdir().map_err(EvalError::file(&std::env::temp_dir()))?;
     let (control, mut quiet) = (Control::default(), Quiet);
     let mut adapters = Adapters::default();
     let judgements = method.judgements(lessons);
+    let preference = Preference { beta: setting.beta, smoothing: setting.smoothing, anchor: setting.anchor, ..Preference::default() };
+    let run = |usual: RunConfig| RunConfig {
+        steps: setting.steps,
+        batch_size: setting.batch,
+        seed: setting.seed,
+        learning_rate: usual.learning_rate * setting.rate,
+        ..usual
+    };
     if method.is_soft_prompt() {
-        let mut config = SoftPromptConfig::default();
-        (config.run.steps, config.run.seed, config.run.learning_rate) = (steps, seed, config.run.learning_rate * rate);
+        let usual = SoftPromptConfig::default();
+        let config = SoftPromptConfig { preference, run: run(usual.run.clone()), ..usual };
         let outcome = match judgements {
             None => soft_prompt(&bases.dense, &lessons.examples, &config, folder.path(), false, &control, &mut quiet)?,
             Some(judged) => soft_prompt_from_judgements(&bases.dense, judged, &config, folder.path(), false, &control, &mut quiet)?,
@@ -322,8 +257,8 @@ fn train(bases: &Bases, lessons: &Lessons, method: Method, pace: Pace) -> Result
         adapters.soft_prompt = Some(Arc::new(trained.adapter));
         return Ok((adapters, trained.steps));
     }
-    let mut config = LoraConfig::default();
-    (config.run.steps, config.run.seed, config.run.learning_rate) = (steps, seed, config.run.learning_rate * rate);
+    let usual = LoraConfig::default();
+    let mut config = LoraConfig { preference, run: run(usual.run.clone()), ..usual };
     config.shape.dora = method.is_dora();
     let outcome = match judgements {
         None => lora(&bases.dense, &lessons.examples, &config, folder.path(), false, &control, &mut quiet)?,
@@ -350,17 +285,17 @@ impl Observer for Quiet {
     fn checkpoint(&mut self, _: u32, _: &Path) {}
 }
 
-fn samples(bases: &Bases, prompt: &Prompt, adapters: &Adapters, seed: u64) -> Result<Vec<String>, EvalError> {
+fn sampled(bases: &Bases, prompt: &Prompt, adapters: &Adapters, seed: u64, samples: usize) -> Result<Vec<String>, EvalError> {
     let mut random = Random::for_purpose("samples", seed);
     let tokenizer = bases.writer.tokenizer();
     let request = Generate {
         prompt: tokenizer.encode(&StoryFormat::prompt_text(&prompt.genres, prompt.style, &prompt.text)),
         written: 0,
-        members: (0..SAMPLES).map(|_| MemberSpec::with(sampler(random.draw()), adapters.clone())).collect(),
+        members: (0..samples).map(|_| MemberSpec::with(sampler(random.draw()), adapters.clone())).collect(),
         max_tokens: LENGTH,
         stop: StoryFormat::stop(tokenizer),
         stop_texts: Vec::new(),
-        guidance: Guidance::default(),
+        guidance: guidance(&bases.writer, prompt),
     };
     let written = bases.writer.generate(&request, &AtomicBool::new(false), &mut |_| {})?;
     Ok(written.into_iter().map(|one| one.text.trim().to_owned()).collect())

@@ -4,7 +4,7 @@
 use eval::oracle::{DRAWN, Kind, OTHERS, USERS, User};
 use eval::taste_runs::{self, SINCE_TURN, mean, over_users};
 use eval::thumbs::Judge;
-use eval::{Pool, prompts, tuned};
+use eval::{Pool, prompts};
 use model::{LanguageModel, LoadOptions};
 use std::collections::HashSet;
 
@@ -35,7 +35,7 @@ fn no_text_of_a_held_out_prompt_is_learned_from() {
     for user in USERS.iter().step_by(4) {
         let data = Judge::new(user, &pool).thumbs(150, usize::MAX, 1);
         assert!(data.thumbs.iter().all(|thumb| !held_texts.contains(thumb.text.as_str())), "{}: taste", user.name);
-        let lessons = tuned::lessons(&pool, &data, &writer);
+        let lessons = eval::lessons::lessons(&pool, &data, &writer, 4).expect("written");
         assert!(!lessons.examples.train.is_empty() && !lessons.pairs.train.is_empty(), "{}: there is something to learn", user.name);
         assert!(lessons.prompts.iter().all(|prompt| !held.contains(prompt)), "{}: weights", user.name);
     }

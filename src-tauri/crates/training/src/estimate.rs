@@ -3,7 +3,7 @@
 use crate::batch::{BatchOrder, rows_of};
 use crate::priority::background_pool;
 use crate::{
-    Control, Dataset, Example, Judgement, Judgements, LoraConfig, LoraLayout, PackedBatch, Quantisation, RunConfig, SingleLoss,
+    Control, Dataset, Example, Judgement, Judgements, LoraConfig, LoraLayout, PackedBatch, Preference, Quantisation, RunConfig, SingleLoss,
     SoftPromptConfig, Stop, TrainError, TrainableLlama, Workspace,
 };
 use kernels::train::{LOSS_ROWS, LOSS_TOKENS, QuantisedMatrix};
@@ -74,19 +74,37 @@ pub fn estimate_lora(config: &LoraConfig, dataset: &Dataset, base: &LlamaConfig,
 
 /// Time and memory of [`crate::lora_from_judgements`], the look at the bare base beforehand included.
 pub fn estimate_judgements(config: &LoraConfig, data: &Judgements, base: &LlamaConfig, tokens_per_second: f64) -> Estimate {
+    of_judgements(&config.run, &config.preference, data, tokens_per_second, |run, dataset| {
+        estimate_lora(&LoraConfig { run, ..config.clone() }, dataset, base, tokens_per_second)
+    })
+}
+
+/// Time and memory of [`crate::soft_prompt_from_judgements`], likewise.
+pub fn estimate_prompt_judgements(config: &SoftPromptConfig, data: &Judgements, base: &LlamaConfig, tokens_per_second: f64) -> Estimate {
+    of_judgements(&config.run, &config.preference, data, tokens_per_second, |run, dataset| {
+        estimate(&SoftPromptConfig { run, ..config.clone() }, dataset, base, tokens_per_second)
+    })
+}
+
+fn of_judgements(
+    run: &RunConfig,
+    preference: &Preference,
+    data: &Judgements,
+    tokens_per_second: f64,
+    estimate: impl FnOnce(RunConfig, &Dataset) -> Estimate,
+) -> Estimate {
     let texts = |judgements: &[Judgement]| judgements.iter().flat_map(Judgement::texts).cloned().collect::<Vec<Example>>();
     let dataset = Dataset { train: texts(&data.train), heldout: texts(&data.heldout) };
     let texts_each = dataset.train.len().div_ceil(data.train.len().max(1)).max(1);
-    let run = RunConfig { batch_size: config.run.batch_size * texts_each, ..config.run.clone() };
-    let config = LoraConfig { run, ..config.clone() };
-    let estimate = estimate_lora(&config, &dataset, base, tokens_per_second);
+    let batch_size = run.batch_size * texts_each;
+    let estimate = estimate(RunConfig { batch_size, ..run.clone() }, &dataset);
     let rows = |texts: &[Example]| texts.iter().map(|text| rows_of(text, 0)).sum::<usize>() as f64;
     // Every text that a batch draws or that is held out goes once through the bare base, and with KTO a mismatched one too, which
     // goes through the adapted base each time.
-    let batch = config.run.batch_size.min(dataset.train.len()) as f64 / dataset.train.len().max(1) as f64;
-    let epochs = f64::from(config.run.steps) * batch;
+    let batch = batch_size.min(dataset.train.len()) as f64 / dataset.train.len().max(1) as f64;
+    let epochs = f64::from(run.steps) * batch;
     let mut passes = rows(&dataset.train) * epochs.min(1.0) + rows(&dataset.heldout);
-    if config.preference.singles == SingleLoss::Kto && data.train.iter().any(|judgement| matches!(judgement, Judgement::Single { .. })) {
+    if preference.singles == SingleLoss::Kto && data.train.iter().any(|judgement| matches!(judgement, Judgement::Single { .. })) {
         passes += rows(&dataset.train) * (epochs + epochs.min(1.0));
     }
     Estimate { seconds: estimate.seconds + passes * FORWARD_SHARE / tokens_per_second.max(1.0), ..estimate }

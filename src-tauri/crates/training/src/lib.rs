@@ -45,7 +45,7 @@ pub use checkpoint::{Best, Checkpoint, Checkpoints, Newest, Point, Progress, Run
 pub use control::{Control, ForegroundGate, ForegroundGuard, Stop};
 pub use data::{Dataset, Example, Split};
 pub use error::TrainError;
-pub use estimate::{Estimate, estimate, estimate_judgements, estimate_lora, measure_lora_speed, measure_speed};
+pub use estimate::{Estimate, estimate, estimate_judgements, estimate_lora, estimate_prompt_judgements, measure_lora_speed, measure_speed};
 pub use estimate_t5::{estimate_t5, measure_t5_speed};
 pub use files::{Disk, FileLayer};
 pub use kernels::train::{Precision, Quantisation};

@@ -15,7 +15,7 @@
 //! in TRL), at least 0, and counts as a constant.
 
 use crate::TrainError;
-use crate::run_config::above_0;
+use crate::run_config::{above_0, in_range};
 use sha2::{Digest, Sha256};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,6 +24,10 @@ pub struct Preference {
     pub beta: f64,
     pub pairs: PairLoss,
     pub singles: SingleLoss,
+    /// How often the worse text of a pair is thought to be the better one after all; DPO only.
+    pub smoothing: f64,
+    /// How much the chosen text's own `−l` counts beside DPO's loss.
+    pub anchor: f64,
 }
 
 /// The loss of two texts for one prompt.
@@ -44,24 +48,34 @@ pub enum SingleLoss {
 
 impl Default for Preference {
     fn default() -> Self {
-        Self { beta: 0.1, pairs: PairLoss::Dpo, singles: SingleLoss::Unpaired }
+        Self { beta: 0.1, pairs: PairLoss::Dpo, singles: SingleLoss::Unpaired, smoothing: 0.0, anchor: 0.0 }
     }
 }
 
 impl Preference {
     pub(crate) fn check(&self) -> Result<(), TrainError> {
-        above_0("beta", self.beta)
+        above_0("beta", self.beta)?;
+        in_range("smoothing", self.smoothing, 0.0..=0.5, "from 0 to 0.5")?;
+        in_range("anchor", self.anchor, 0.0..=f64::MAX, "0 or above")
     }
 
     pub(crate) fn hash_into(&self, hash: &mut Sha256) {
         hash.update(self.beta.to_le_bytes());
         hash.update([self.pairs as u8, self.singles as u8]);
+        // Left out where they are not set: checkpoints of versions that did not know them go on.
+        if self.smoothing != 0.0 || self.anchor != 0.0 {
+            hash.update(self.smoothing.to_le_bytes());
+            hash.update(self.anchor.to_le_bytes());
+        }
     }
 
     /// The loss of a pair, and its derivatives by the two log-probabilities.
     pub(crate) fn pair(&self, chosen: Text, rejected: Text) -> (f64, [f64; 2]) {
         match self.pairs {
-            PairLoss::Dpo => self.margin(chosen.logprob - chosen.base - rejected.logprob + rejected.base),
+            PairLoss::Dpo => {
+                let (cost, [by_chosen, by_rejected]) = self.margin(chosen.logprob - chosen.base - rejected.logprob + rejected.base);
+                (cost - self.anchor * chosen.mean(), [by_chosen - self.anchor / chosen.tokens, by_rejected])
+            }
             PairLoss::ReferenceFreeDpo => self.margin(chosen.logprob - rejected.logprob),
             PairLoss::Orpo => {
                 let (likely, unlikely) = (chosen.mean(), rejected.mean());
@@ -107,8 +121,10 @@ impl Preference {
     }
 
     fn margin(&self, margin: f64) -> (f64, [f64; 2]) {
-        let slope = self.beta * sigmoid(-self.beta * margin);
-        (softplus(-self.beta * margin), [-slope, slope])
+        let margin = self.beta * margin;
+        let slope = self.beta * (sigmoid(-margin) - self.smoothing);
+        // −(1 − ε) log σ(m) − ε log σ(−m), as log σ(m) − log σ(−m) = m.
+        (softplus(-margin) + self.smoothing * margin, [-slope, slope])
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a session asks for: genres × prompts × styles, spread evenly, in an order that the seed decides.
 
-use crate::write::candidate_seed;
+use crate::shuffle::Shuffle;
 use domain::{ApiError, AutoTrainSettings, Genre, Style, StyleModifier};
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub(super) struct Assignment {
 /// turns too, and the style moves on with every example and once more after each round of prompts: with all ten styles,
 /// no pair of prompt and style comes twice within a hundred examples of a genre.
 pub(super) fn spread(settings: &AutoTrainSettings) -> Result<Vec<Assignment>, ApiError> {
-    let mut order = Shuffle { seed: settings.seed, drawn: 0 };
+    let mut order = Shuffle::new(settings.seed);
     let genres = order.of(&settings.genres);
     let styles = order.of(&settings.styles);
     let mut prompts = prompts()?;
@@ -52,24 +52,6 @@ pub(super) fn prompts() -> Result<BTreeMap<Genre, Vec<String>>, ApiError> {
 
 pub(super) fn modifiers() -> Result<Vec<StyleModifier>, ApiError> {
     serde_json::from_str(MODIFIERS).map_err(ApiError::internal)
-}
-
-/// Draws orders from a seed (Fisher and Yates).
-struct Shuffle {
-    seed: u32,
-    drawn: usize,
-}
-
-impl Shuffle {
-    fn of<T: Clone>(&mut self, items: &[T]) -> Vec<T> {
-        let mut items = items.to_vec();
-        for last in (1..items.len()).rev() {
-            let other = candidate_seed(self.seed, self.drawn) % (last as u64 + 1);
-            self.drawn += 1;
-            items.swap(last, other as usize);
-        }
-        items
-    }
 }
 
 #[cfg(test)]

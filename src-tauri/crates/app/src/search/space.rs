@@ -43,7 +43,7 @@ pub(crate) fn free_axes(request: &TrainRequest, objective: Objective, only_soft_
     free.into_iter().filter(|(_, free)| *free).map(|(axis, _)| axis).collect()
 }
 
-/// The recipes that learn from this objective.
+/// The recipes that are worth a trial with this objective.
 fn recipes(objective: Objective) -> &'static [Recipe] {
     if objective == Objective::Sft { &[Recipe::SoftPrompt, Recipe::Lora, Recipe::Dora] } else { &[Recipe::Lora, Recipe::Dora] }
 }
@@ -146,7 +146,10 @@ mod tests {
         let ranked = free(&asked(HyperparameterChoice { rank: Some(8), ..HyperparameterChoice::default() }));
         assert_eq!(ranked, [SearchAxis::TargetModules, SearchAxis::Layers, SearchAxis::Dropout, SearchAxis::LearningRate]);
         let judged = free_axes(&asked(HyperparameterChoice::default()), Objective::Kto, false, false);
-        assert!(!judged.contains(&SearchAxis::VirtualTokens), "a soft prompt does not learn from judgements");
+        assert!(
+            !judged.contains(&SearchAxis::VirtualTokens),
+            "soft prompts learned less from verdicts (E3), so a search does not spend its time on them"
+        );
         let t5 = free_axes(&TrainRequest::of(Recipe::SoftPrompt), Objective::Sft, true, false);
         assert_eq!(t5, [SearchAxis::VirtualTokens, SearchAxis::LearningRate]);
     }

@@ -198,15 +198,18 @@ fn thumbs_down_are_learned_from_by_kto_and_in_pairs_by_dpo() {
     assert_eq!(plan.hyperparameters.objective, Objective::Kto, "with enough of each, thumbs both ways are used");
     assert_eq!(plan.examples + plan.heldout, 11, "six liked and five disliked texts");
     assert!(plan.why.contains("6 up and 5 down"), "{}", plan.why);
-    let soft = TrainRequest { recipe: Recipe::SoftPrompt, ..pairs_of(Some(Objective::Kto)) };
-    assert_eq!(desk.app.plan_training(soft).expect_err("not for soft prompts").detail[0].field, "objective");
-    for objective in [Objective::Kto, Objective::Dpo] {
-        let run = desk.ended(&desk.app.train(pairs_of(Some(objective))).expect("queued").run_id);
+    let soft_prompt = |objective| TrainRequest { recipe: Recipe::SoftPrompt, ..pairs_of(objective) };
+    assert_eq!(desk.app.plan_training(soft_prompt(None)).expect("a plan").hyperparameters.objective, Objective::Sft);
+    for (recipe, objective) in [Recipe::Lora, Recipe::SoftPrompt].into_iter().flat_map(|one| [(one, Objective::Kto), (one, Objective::Dpo)])
+    {
+        let run = desk.ended(&desk.app.train(TrainRequest { recipe, ..pairs_of(Some(objective)) }).expect("queued").run_id);
         assert_eq!(run.status, RunStatus::Completed, "{objective:?}: {:?}", run.error);
         assert_eq!(run.hyperparameters.objective, objective);
         let first = desk.app.run_metrics(MetricsQuery { run_id: run.run_id, after: None }).expect("metrics").metrics[0].loss;
         let at_start = if objective == Objective::Dpo { std::f64::consts::LN_2 } else { 0.5 };
-        assert!((first - at_start).abs() < 0.01, "an untrained adapter prefers nothing: {first}");
+        // A soft prompt starts as words, which are something already.
+        let near = if recipe == Recipe::SoftPrompt { 0.3 } else { 0.01 };
+        assert!((first - at_start).abs() < near, "an untrained {recipe:?} prefers nothing: {first}");
     }
     for result in desk.like(&PROMPTS[5..8]) {
         desk.thumb(&result.candidates[1].id, -1);
@@ -269,4 +272,41 @@ fn a_file_is_learned_from_row_by_row_and_says_what_it_skipped() {
     assert_eq!((nothing.code, nothing.detail[0].field.as_str()), (ErrorCode::InvalidInput, "dataset"));
     let relative = desk.app.plan_training(TrainRequest { dataset: Some("rows.jsonl".to_owned()), ..lora }).expect_err("relative");
     assert_eq!(relative.detail[0].field, "dataset");
+}
+
+#[test]
+fn texts_whose_words_are_in_disarray_are_warned_of_before_and_keep_the_adapter_on_trial() {
+    let desk = Desk::open();
+    let file = desk.folder.path().join("rows.jsonl");
+    let stories: Vec<serde_json::Value> = include_str!("../../../../../assets/probes/stories.jsonl")
+        .lines()
+        .take(12)
+        .map(|line| serde_json::from_str(line).expect("a story"))
+        .collect();
+    let request = |spoilt: usize| {
+        let row = |(at, story): (usize, &serde_json::Value)| {
+            let mut words: Vec<&str> = story["text"].as_str().expect("text").split_whitespace().collect();
+            if at < spoilt {
+                // Every word in alphabetical order: the same words, and nothing that they say.
+                words.sort_unstable();
+            }
+            serde_json::json!({ "prompt": format!("row {at}"), "completion": words.join(" ") }).to_string()
+        };
+        let rows: Vec<String> = stories.iter().enumerate().map(row).collect();
+        std::fs::write(&file, rows.join("\n")).expect("written");
+        let lora = TrainRequest { recipe: Recipe::Lora, objective: Some(Objective::Sft), ..training(2) };
+        TrainRequest { dataset: Some(file.display().to_string()), ..lora }
+    };
+    assert_eq!(desk.app.plan_training(request(0)).expect("a plan").warning, "", "stories are as they should be");
+    let warning = desk.app.plan_training(request(12)).expect("a plan").warning;
+    assert!(warning.contains("mean no more to the built-in base") && warning.contains("stays on trial"), "{warning}");
+    for (spoilt, outweighs) in [(0, false), (12, true)] {
+        let run = desk.ended(&desk.app.train(request(spoilt)).expect("queued").run_id);
+        let verdict = run.verdict.expect("a verdict");
+        let disarray = verdict.disarray.expect("looked for");
+        assert_eq!(disarray.outweighs(), outweighs, "{disarray:?}");
+        // Words in alphabetical order repeat each other, which a base may find likely.
+        assert!(if outweighs { 10 * disarray.texts >= 8 * disarray.looked_at } else { disarray.texts == 0 }, "{disarray:?}");
+        assert!(!verdict.promoted && verdict.reason.contains("mean no more") == outweighs, "{}", verdict.reason);
+    }
 }

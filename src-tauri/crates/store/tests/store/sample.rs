@@ -164,6 +164,7 @@ pub fn verdict() -> Verdict {
         fluency_ratio: 1.01,
         diversity_ratio: 0.97,
         heldout_loss_before: Some(2.5),
+        disarray: None,
         heldout_loss_after: Some(2.25),
         promoted: true,
         reason: "Preferred in 66% of pairs.".into(),

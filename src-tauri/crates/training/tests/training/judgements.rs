@@ -111,7 +111,7 @@ fn twenty_losses_of_every_objective_agree_with_trl() {
             rows_at_once: 1024,
             ..quick(case.dora).run
         };
-        let preference = Preference { beta: 0.5, pairs, singles };
+        let preference = Preference { beta: 0.5, pairs, singles, ..Preference::default() };
         let config = LoraConfig { start: LoraStart::Trained(layout.adapter(&weights)), run, preference, ..quick(case.dora) };
         let dir = tempfile::tempdir().unwrap();
         let trained = train(&base, &data, &config, dir.path(), &mut Recorder::default());
