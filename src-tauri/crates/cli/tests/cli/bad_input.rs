@@ -32,7 +32,6 @@ fn unusable_requests_end_with_2_and_name_their_fields() {
         (&["train", "adapter", "--peft", "qlora", "--quantization", "fp16"], "quantization"),
         (&["train", "adapter", "--peft", "qlora", "--quantization", "bf16"], "quantization"),
         (&["train", "adapter", "--search-minutes", "-1"], "search.minutes"),
-        (&["train", "adapter", "--peft", "soft_prompt", "--mode", "orpo"], "objective"),
         (&["train", "adapter", "--data", "/no/such/file.jsonl"], "dataset"),
         (&["train", "soft-prompt", "--db-path", "/no/such/place"], "db_path"),
         (&["train", "soft-prompt", "--resume-from", "run_1", "--epochs", "3"], "epochs"),
