@@ -8,10 +8,12 @@
 use crate::base::LoadedBase;
 use crate::dataset::{FrozenDataset, JudgedText};
 use crate::evaluate::built_in_probes;
+use crate::pairs::PairSource;
 use crate::shuffle::Shuffle;
 use crate::{App, folder, lock};
 use domain::{ApiError, BaseId, Disarray, GenreMix, Objective, Style};
 use model::Adapters;
+use model::bench::median;
 use std::sync::Mutex;
 use training::Control;
 
@@ -52,9 +54,9 @@ pub(crate) fn taught(dataset: &FrozenDataset, objective: Objective) -> Vec<Taugh
     let pairs = dataset.pairs.as_ref().filter(|_| objective.learns_from_pairs());
     match pairs {
         Some(pairs) => {
-            let better =
-                pairs.train.iter().map(|pair| Taught { prompt: &pair.prompt, genres: &pair.genres, style: pair.style, text: &pair.better });
-            better.collect()
+            // What the app wrote itself is in order, and many such pairs would hide what the person brought.
+            let own = pairs.train.iter().filter(|pair| pair.source != PairSource::Taste);
+            own.map(|pair| Taught { prompt: &pair.prompt, genres: &pair.genres, style: pair.style, text: &pair.better }).collect()
         }
         None => dataset.train.iter().filter(|text| text.liked).map(Taught::from).collect(),
     }
@@ -114,8 +116,7 @@ pub(crate) fn look(base: &LoadedBase, texts: &[Taught<'_>], control: &Control) -
         }
         usual.extend(gain(base, &Taught::from(probe))?);
     }
-    usual.sort_by(f64::total_cmp);
-    let usual = usual.get(usual.len() / 2).copied().unwrap_or(0.0);
+    let usual = median(usual);
     if usual < LEAST_USUAL {
         return Ok(None);
     }
@@ -165,4 +166,36 @@ fn gain(base: &LoadedBase, text: &Taught<'_>) -> Result<Option<f64>, ApiError> {
 pub(crate) fn examples(disarray: &Disarray) -> String {
     let openings: Vec<String> = disarray.openings.iter().map(|opening| format!("“{opening}”")).collect();
     if openings.is_empty() { String::new() } else { format!(" ({})", openings.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::SplitPairs;
+    use crate::pairs::JudgedPair;
+
+    #[test]
+    fn what_taste_wrote_does_not_hide_what_the_person_brought() {
+        let pair = |source, better: &str| JudgedPair {
+            source,
+            prompt: "a fox".to_owned(),
+            genres: GenreMix::default(),
+            style: None,
+            better: better.to_owned(),
+            worse: "It rained.".to_owned(),
+            weight: 1.0,
+        };
+        let train = vec![pair(PairSource::Edit, "den fox the cold in slept"), pair(PairSource::Taste, "The fox slept in the cold den.")];
+        let dataset = FrozenDataset {
+            base: BaseId::from("story"),
+            train: Vec::new(),
+            heldout: Vec::new(),
+            pairs: Some(SplitPairs { train, heldout: Vec::new() }),
+            to_write: 0,
+            personal: None,
+        };
+        let found: Vec<&str> = taught(&dataset, Objective::Dpo).iter().map(|text| text.text).collect();
+        assert_eq!(found, ["den fox the cold in slept"]);
+        assert!(taught(&dataset, Objective::Sft).is_empty(), "pairs are not what liked texts teach");
+    }
 }

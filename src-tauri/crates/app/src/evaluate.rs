@@ -5,9 +5,8 @@ use crate::dataset::{FrozenDataset, JudgedText, trains_on};
 use crate::recipe::TrainedAdapter;
 use crate::{App, Home, disarray};
 use domain::{ApiError, Objective, Settings, Verdict};
-use model::{Adapters, Generate, MemberSpec, Sampler};
+use model::{Adapters, MemberSpec, Sampler};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use taste::TasteModel;
 use training::Control;
 
@@ -162,30 +161,12 @@ pub(crate) fn write_pairs(
     old: &Adapters,
     must_stop: &dyn Fn() -> bool,
 ) -> Result<Option<(Vec<String>, Vec<String>)>, ApiError> {
-    // As texts are written unless the person says otherwise: a verdict shall not depend on what a setting happens to be.
     let usual = Settings::default();
     let sampler = |index: usize| Sampler::of(&usual, crate::write::candidate_seed(SEED, first_seed + index));
     let member = |side: &Adapters, index: usize| MemberSpec::with(sampler(index), side.clone());
     let members = (0..TEXTS_A_PROMPT).map(|index| member(new, index)).chain((0..TEXTS_A_PROMPT).map(|index| member(old, index)));
-    let request = Generate {
-        prompt: base.asked(&probe.genres, probe.style, &probe.prompt)?,
-        written: 0,
-        members: members.collect(),
-        max_tokens: LENGTH,
-        stop: base.stop(),
-        stop_texts: Vec::new(),
-        guidance: base.guidance((&probe.genres, probe.style, &probe.prompt), &[], &usual),
-    };
-    let stopped = AtomicBool::new(false);
-    let completions = base.generate(&request, &stopped, &mut |_| {
-        if must_stop() {
-            stopped.store(true, Ordering::Relaxed);
-        }
-    })?;
-    if stopped.load(Ordering::Relaxed) {
-        return Ok(None);
-    }
-    let mut texts: Vec<String> = completions.into_iter().map(|completion| completion.text).collect();
+    let asked = (&probe.genres, probe.style, probe.prompt.as_str());
+    let Some(mut texts) = base.write_as_usual(asked, members.collect(), LENGTH, must_stop)? else { return Ok(None) };
     let old = texts.split_off(TEXTS_A_PROMPT);
     Ok(Some((texts, old)))
 }

@@ -5,9 +5,8 @@ use crate::base::LoadedBase;
 use crate::dataset::{FrozenDataset, JudgedText};
 use crate::write::candidate_seed;
 use domain::{ApiError, GenreMix, Hyperparameters, Objective, Preference, Settings, Style};
-use model::{Generate, MemberSpec, Sampler};
+use model::{MemberSpec, Sampler};
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicBool, Ordering};
 use taste::TasteModel;
 use training::Control;
 
@@ -172,26 +171,11 @@ fn both(pair: JudgedPair) -> [JudgedText; 2] {
 
 /// Texts for one prompt, in one batch; `None` when it had to stop half-way.
 fn write_some(base: &LoadedBase, place: &Place, seed: u32, control: &Control) -> Result<Option<Vec<String>>, ApiError> {
-    // As texts are written unless the person says otherwise, so that a setting does not change what is learned.
     let usual = Settings::default();
     let members = (0..WRITTEN).map(|index| MemberSpec::plain(Sampler::of(&usual, candidate_seed(seed, index))));
-    let request = Generate {
-        prompt: base.asked(&place.genres, place.style, &place.prompt)?,
-        written: 0,
-        members: members.collect(),
-        max_tokens: LENGTH,
-        stop: base.stop(),
-        stop_texts: Vec::new(),
-        guidance: base.guidance((&place.genres, place.style, &place.prompt), &[], &usual),
-    };
-    let stopped = AtomicBool::new(false);
-    let completions = base.generate(&request, &stopped, &mut |_| {
-        if control.stop().is_some() || control.gate().is_busy() {
-            stopped.store(true, Ordering::Relaxed);
-        }
-    })?;
-    let texts = completions.into_iter().map(|completion| completion.text.trim().to_owned());
-    Ok((!stopped.load(Ordering::Relaxed)).then(|| texts.collect()))
+    let must_stop = || control.stop().is_some() || control.gate().is_busy();
+    let texts = base.write_as_usual((&place.genres, place.style, &place.prompt), members.collect(), LENGTH, &must_stop)?;
+    Ok(texts.map(|texts| texts.into_iter().map(|text| text.trim().to_owned()).collect()))
 }
 
 /// Disliked texts of other generations that a liked text is held against when its own generation has none.

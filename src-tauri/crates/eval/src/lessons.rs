@@ -1,9 +1,8 @@
 //! What a training is given: thumbs as examples, judgements and pairs, and what taste makes of texts that nobody judged.
 
-use crate::pool::{LENGTH, guidance, sampler};
+use crate::pool::{self, asked, sampler};
 use crate::{EvalError, Pool, Prompt, Random};
-use model::{Generate, LanguageModel, MemberSpec, StoryFormat};
-use std::sync::atomic::AtomicBool;
+use model::{LanguageModel, MemberSpec, StoryFormat};
 use taste::{TasteData, TasteModel};
 use training::{Dataset, Example, Judgement, Judgements};
 
@@ -104,21 +103,7 @@ fn side(judgements: &mut Judgements, measured: bool) -> &mut Vec<Judgement> {
 }
 
 fn write(writer: &LanguageModel, prompt: &Prompt, random: &mut Random) -> Result<Vec<String>, EvalError> {
-    let request = Generate {
-        prompt: asked(writer, prompt),
-        written: 0,
-        members: (0..WRITTEN).map(|_| MemberSpec::plain(sampler(random.draw()))).collect(),
-        max_tokens: LENGTH,
-        stop: StoryFormat::stop(writer.tokenizer()),
-        stop_texts: Vec::new(),
-        guidance: guidance(writer, prompt),
-    };
-    let written = writer.generate(&request, &AtomicBool::new(false), &mut |_| {})?;
-    Ok(written.into_iter().map(|one| one.text.trim().to_owned()).collect())
-}
-
-fn asked(writer: &LanguageModel, prompt: &Prompt) -> Vec<u32> {
-    writer.tokenizer().encode(&StoryFormat::prompt_text(&prompt.genres, prompt.style, &prompt.text))
+    pool::texts(writer, prompt, (0..WRITTEN).map(|_| MemberSpec::plain(sampler(random.draw()))).collect())
 }
 
 fn example(writer: &LanguageModel, prompt: &Prompt, text: &str) -> Example {

@@ -6,7 +6,7 @@ use domain::Settings;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use model::{Generate, Guidance, LanguageModel, MemberSpec, Sampler, StoryFormat};
+use model::{Generate, LanguageModel, MemberSpec, Sampler, StoryFormat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -107,24 +107,34 @@ pub fn sampler(seed: u64) -> Sampler {
 pub fn written_by(base: &LanguageModel) -> Result<Pool, EvalError> {
     let entry = |(at, prompt): (usize, Prompt)| -> Result<Entry, EvalError> {
         let mut random = Random::for_purpose("pool", at as u64);
-        let request = Generate {
-            prompt: base.tokenizer().encode(&StoryFormat::prompt_text(&prompt.genres, prompt.style, &prompt.text)),
-            written: 0,
-            members: (0..CANDIDATES).map(|_| MemberSpec::plain(sampler(random.draw()))).collect(),
-            max_tokens: LENGTH,
-            stop: StoryFormat::stop(base.tokenizer()),
-            stop_texts: Vec::new(),
-            guidance: guidance(base, &prompt),
-        };
-        let texts = base.generate(&request, &AtomicBool::new(false), &mut |_| {})?.into_iter().map(|one| one.text.trim().to_owned());
-        Ok(Entry { prompt, texts: texts.collect() })
+        let members = (0..CANDIDATES).map(|_| MemberSpec::plain(sampler(random.draw())));
+        let texts = texts(base, &prompt, members.collect())?;
+        Ok(Entry { prompt, texts })
     };
     Ok(Pool { entries: prompts().into_iter().enumerate().map(entry).collect::<Result<_, _>>()? })
 }
 
-/// As the app guides its texts by default.
-pub fn guidance(base: &LanguageModel, prompt: &Prompt) -> Guidance {
-    StoryFormat::guidance(base.tokenizer(), (&prompt.genres, prompt.style, &prompt.text), &[], &Settings::default())
+/// The tokens before a story for a prompt.
+pub fn asked(base: &LanguageModel, prompt: &Prompt) -> Vec<u32> {
+    base.tokenizer().encode(&StoryFormat::prompt_text(&prompt.genres, prompt.style, &prompt.text))
+}
+
+/// A text of each member, written as the app does by default.
+///
+/// # Errors
+/// What the base reports.
+pub fn texts(base: &LanguageModel, prompt: &Prompt, members: Vec<MemberSpec>) -> Result<Vec<String>, EvalError> {
+    let request = Generate {
+        prompt: asked(base, prompt),
+        written: 0,
+        members,
+        max_tokens: LENGTH,
+        stop: StoryFormat::stop(base.tokenizer()),
+        stop_texts: Vec::new(),
+        guidance: StoryFormat::guidance(base.tokenizer(), (&prompt.genres, prompt.style, &prompt.text), &[], &Settings::default()),
+    };
+    let written = base.generate(&request, &AtomicBool::new(false), &mut |_| {})?;
+    Ok(written.into_iter().map(|one| one.text.trim().to_owned()).collect())
 }
 
 /// Writes the pool anew into `folder`: `pool.jsonl.gz` and `pool.sha256`.

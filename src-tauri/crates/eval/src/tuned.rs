@@ -3,15 +3,14 @@
 use crate::estimate::Estimate;
 use crate::lessons::Lessons;
 use crate::oracle::{Seen, User};
-use crate::pool::{LENGTH, guidance, sampler};
+use crate::pool::{self, sampler};
 use crate::text_figures::{compression_ratio, distinct_2, repeated_4_grams, self_bleu};
 use crate::thumbs::Judge;
 use crate::{EvalError, Prompt, Random};
-use model::{Adapters, DenseWeights, Generate, LanguageModel, LoadOptions, MemberSpec, StoryFormat, WeightedLora};
+use model::{Adapters, DenseWeights, LanguageModel, LoadOptions, MemberSpec, StoryFormat, WeightedLora};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use training::{
     Control, Judgements, LoraConfig, Observer, Outcome, Preference, RunConfig, SoftPromptConfig, TrainableLlama, lora,
@@ -287,18 +286,8 @@ impl Observer for Quiet {
 
 fn sampled(bases: &Bases, prompt: &Prompt, adapters: &Adapters, seed: u64, samples: usize) -> Result<Vec<String>, EvalError> {
     let mut random = Random::for_purpose("samples", seed);
-    let tokenizer = bases.writer.tokenizer();
-    let request = Generate {
-        prompt: tokenizer.encode(&StoryFormat::prompt_text(&prompt.genres, prompt.style, &prompt.text)),
-        written: 0,
-        members: (0..samples).map(|_| MemberSpec::with(sampler(random.draw()), adapters.clone())).collect(),
-        max_tokens: LENGTH,
-        stop: StoryFormat::stop(tokenizer),
-        stop_texts: Vec::new(),
-        guidance: guidance(&bases.writer, prompt),
-    };
-    let written = bases.writer.generate(&request, &AtomicBool::new(false), &mut |_| {})?;
-    Ok(written.into_iter().map(|one| one.text.trim().to_owned()).collect())
+    let members = (0..samples).map(|_| MemberSpec::with(sampler(random.draw()), adapters.clone()));
+    pool::texts(&bases.writer, prompt, members.collect())
 }
 
 /// Perplexity of the probe stories with the adapter over without.

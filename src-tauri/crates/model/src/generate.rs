@@ -30,6 +30,7 @@ pub struct Generate {
     pub stop: Vec<u32>,
     /// Texts that end a text and are not part of it, also where they are spread over several tokens.
     pub stop_texts: Vec<String>,
+    /// Other prompts that the choice of tokens is led by; none by default.
     pub guidance: Guidance,
 }
 

@@ -80,8 +80,9 @@ impl Draw {
 
     /// Draws the next token from `[vocab]` logits.
     pub fn next(&mut self, isa: Isa, logits: &[f32]) -> Drawn {
-        let token = self.choose_new(isa, logits);
-        Drawn { token, logprob: logits[token as usize] - log_sum_exp(isa, logits) }
+        let most = largest(isa, logits);
+        let token = self.choose_new(isa, logits, most);
+        Drawn { token, logprob: logits[token as usize] - log_sum_exp(isa, logits, most) }
     }
 
     /// The same, guided by other logits with weights (see [`crate::Guidance`]); the log-probability is that of `logits` all the same.
@@ -90,24 +91,24 @@ impl Draw {
         if others.peek().is_none() {
             return self.next(isa, logits);
         }
-        let normaliser = log_sum_exp(isa, logits);
+        let normaliser = log_sum_exp(isa, logits, largest(isa, logits));
         let mut guided = std::mem::take(&mut self.guided);
         guided.clear();
         guided.extend_from_slice(logits);
         for (other, weight) in others {
             // On the scale of the logits, so that the repetition penalty finds them as it would find these.
-            let shift = normaliser - log_sum_exp(isa, other);
+            let shift = normaliser - log_sum_exp(isa, other, largest(isa, other));
             guided.iter_mut().zip(logits.iter().zip(other)).for_each(|(sum, (logit, other))| *sum += weight * (other + shift - logit));
         }
-        let token = self.choose_new(isa, &guided);
+        let token = self.choose_new(isa, &guided, largest(isa, &guided));
         self.guided = guided;
         Drawn { token, logprob: logits[token as usize] - normaliser }
     }
 
-    /// Chooses with the repetition penalty.
-    fn choose_new(&mut self, isa: Isa, logits: &[f32]) -> u32 {
+    /// Chooses with the repetition penalty; `most` is the largest of the logits.
+    fn choose_new(&mut self, isa: Isa, logits: &[f32], most: f32) -> u32 {
         if self.seen.is_empty() && self.sampler.repetition_penalty == 1.0 {
-            return self.choose(isa, logits, largest(isa, logits));
+            return self.choose(isa, logits, most);
         }
         let mut penalised = std::mem::take(&mut self.penalised);
         self.penalise(logits, &mut penalised);
@@ -196,8 +197,7 @@ impl Draw {
     }
 }
 
-fn log_sum_exp(isa: Isa, logits: &[f32]) -> f32 {
-    let most = largest(isa, logits);
+fn log_sum_exp(isa: Isa, logits: &[f32], most: f32) -> f32 {
     most + sum_exp(isa, logits, most, 1.0).ln()
 }
 

@@ -183,8 +183,11 @@ mod tests {
         const STEP: f64 = 1e-5;
         let text = |logprob: f64, base: f64, tokens: f64| Text { logprob, base, tokens };
         let (chosen, rejected) = (text(-9.0, -8.5, 5.0), text(-12.0, -14.0, 7.0));
-        for pairs in [PairLoss::Dpo, PairLoss::ReferenceFreeDpo, PairLoss::Orpo] {
-            let preference = Preference { beta: 0.3, pairs, ..Preference::default() };
+        let plain = [PairLoss::Dpo, PairLoss::ReferenceFreeDpo, PairLoss::Orpo].map(|pairs| (pairs, 0.0, 0.0));
+        for (pairs, smoothing, anchor) in
+            plain.into_iter().chain([(PairLoss::Dpo, 0.2, 0.0), (PairLoss::Dpo, 0.0, 0.7), (PairLoss::Dpo, 0.2, 0.7)])
+        {
+            let preference = Preference { beta: 0.3, pairs, smoothing, anchor, ..Preference::default() };
             let cost = |a: f64, b: f64| {
                 let moved = |text: Text, by: f64| Text { logprob: text.logprob + by, ..text };
                 preference.pair(moved(chosen, a), moved(rejected, b)).0
@@ -192,7 +195,7 @@ mod tests {
             let (_, slopes) = preference.pair(chosen, rejected);
             let differences = [(cost(STEP, 0.0) - cost(-STEP, 0.0)), (cost(0.0, STEP) - cost(0.0, -STEP))].map(|d| d / (2.0 * STEP));
             for (slope, difference) in slopes.iter().zip(differences) {
-                assert!((slope - difference).abs() < 1e-8, "{pairs:?}: {slope} against {difference}");
+                assert!((slope - difference).abs() < 1e-8, "{pairs:?}, {smoothing}, {anchor}: {slope} against {difference}");
             }
         }
         for liked in [true, false] {

@@ -3,9 +3,10 @@
 use super::genres::GenrePrompts;
 use crate::prompt;
 use domain::{ApiError, BaseKind, GenreMix, Settings, Style};
-use model::{Guidance, SoftPrompt, StoryFormat, TextModel};
+use model::{Generate, Guidance, MemberSpec, SoftPrompt, StoryFormat, TextModel};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// A base that writes, is asked in its own way, and is trained on what it will be asked.
@@ -44,6 +45,33 @@ impl LoadedBase {
             BaseKind::Story if !self.model.answers_apart() => StoryFormat::guidance(self.tokenizer(), asked, written, settings),
             _ => Guidance::default(),
         }
+    }
+
+    /// Writes a batch for one prompt as texts are written unless the person says otherwise, so that no setting changes what is learned
+    /// or how it is judged; `None` when it had to stop half-way.
+    pub fn write_as_usual(
+        &self,
+        asked: (&GenreMix, Option<Style>, &str),
+        members: Vec<MemberSpec>,
+        max_tokens: usize,
+        must_stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<String>>, ApiError> {
+        let request = Generate {
+            prompt: self.asked(asked.0, asked.1, asked.2)?,
+            written: 0,
+            members,
+            max_tokens,
+            stop: self.stop(),
+            stop_texts: Vec::new(),
+            guidance: self.guidance(asked, &[], &Settings::default()),
+        };
+        let stopped = AtomicBool::new(false);
+        let completions = self.generate(&request, &stopped, &mut |_| {
+            if must_stop() {
+                stopped.store(true, Ordering::Relaxed);
+            }
+        })?;
+        Ok((!stopped.load(Ordering::Relaxed)).then(|| completions.into_iter().map(|completion| completion.text).collect()))
     }
 
     /// The tokens of a text.
