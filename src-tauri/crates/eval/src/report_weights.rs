@@ -17,16 +17,18 @@ pub fn tuned(results: &[TunedResult]) -> String {
     text.push_str(
         "≥ 0.55). E4: perplexity of probe stories (≤ 1.05) and repeated 4-grams (≤ 1.2). E5: distinct-2 (≥ 0.90), self-BLEU (≤ +0.05)\n",
     );
-    text.push_str("and compression ratio (≤ 1.10), each against the plain base.\n\n");
+    text.push_str(
+        "and compression ratio (≤ 1.10), each against the plain base. Own perplexity: what the plain base makes of the texts written.\n\n",
+    );
     text.push_str(
         "Taste-made: pairs of what was written anew for the prompts of the thumbs, among all that is learned from. Rate: share of that for\n\
          liked texts. Seconds by the clock, while others used the machine too.\n\n",
     );
     text.push_str(
-        "| base, M | user | method | E3 won (95%, by prompt) | learned from | taste-made | updates | β | rate | seconds | perplexity × | repetition × | \
+        "| base, M | user | method | E3 won (95%, by prompt) | learned from | taste-made | updates | β | rate | seconds | perplexity × | own perplexity × | repetition × | \
          distinct-2 × | self-BLEU | compression × |\n",
     );
-    text.push_str("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+    text.push_str("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     for result in results {
         let _ = writeln!(text, "{}", tuned_row(result));
     }
@@ -36,7 +38,7 @@ pub fn tuned(results: &[TunedResult]) -> String {
 
 pub fn tuned_row(result: &TunedResult) -> String {
     format!(
-        "| {} | {} | {} | {} | {} | {} | {} of {} | {} | {} | {:.0} | {:.3} | {:.2} | {:.3} | {:+.3} | {:.3} |",
+        "| {} | {} | {} | {} | {} | {} | {} of {} | {} | {} | {:.0} | {:.3} | {:.3} | {:.2} | {:.3} | {:+.3} | {:.3} |",
         result.base,
         result.user,
         result.method.name(),
@@ -49,6 +51,7 @@ pub fn tuned_row(result: &TunedResult) -> String {
         result.setting.rate,
         result.seconds,
         result.perplexity,
+        result.written_perplexity,
         result.repetition,
         result.distinct,
         result.self_bleu,

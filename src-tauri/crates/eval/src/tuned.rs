@@ -146,6 +146,8 @@ pub struct TunedResult {
     /// E4: perplexity and repeated 4-grams with the adapter over without.
     pub perplexity: f64,
     pub repetition: f64,
+    /// What the plain base makes of the texts: their perplexity with the adapter over that of texts without.
+    pub written_perplexity: f64,
     /// E5: distinct-2 and compression ratio with over without, and the difference in self-BLEU.
     pub distinct: f64,
     pub self_bleu: f64,
@@ -196,6 +198,7 @@ pub fn run(
     let seconds = began.elapsed().as_secs_f64();
     let plain = Adapters::default();
     let (mut new_texts, mut old_texts, mut by_prompt) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut of_new_texts, mut of_old_texts) = (Likelihood::default(), Likelihood::default());
     for entry in &judge.held_out {
         let prompt = &pool.entries[*entry].prompt;
         let written = |adapters, side| sampled(bases, prompt, adapters, 2 * *entry as u64 + side, samples);
@@ -204,6 +207,8 @@ pub fn run(
         let (of_new, of_old) = (traits(&new), traits(&old));
         let wins: f64 = of_new.iter().flat_map(|new| of_old.iter().map(move |old| won(*new, *old))).sum();
         by_prompt.push(wins / (of_new.len() * of_old.len()) as f64);
+        of_new_texts.add(bases, prompt, &new)?;
+        of_old_texts.add(bases, prompt, &old)?;
         new_texts.extend(new);
         old_texts.extend(old);
     }
@@ -221,6 +226,7 @@ pub fn run(
         by_taste: lessons.by_taste,
         perplexity: perplexity_ratio(bases, &adapters)?,
         repetition: ratio(repeated_4_grams),
+        written_perplexity: of_new_texts.perplexity() / of_old_texts.perplexity(),
         distinct: ratio(distinct_2),
         self_bleu: self_bleu(&new_texts) - self_bleu(&old_texts),
         compression: ratio(compression_ratio),
@@ -288,6 +294,29 @@ fn sampled(bases: &Bases, prompt: &Prompt, adapters: &Adapters, seed: u64, sampl
     let mut random = Random::for_purpose("samples", seed);
     let members = (0..samples).map(|_| MemberSpec::with(sampler(random.draw()), adapters.clone()));
     pool::texts(&bases.writer, prompt, members.collect())
+}
+
+/// How likely texts are to the plain base.
+#[derive(Default)]
+struct Likelihood {
+    log_probability: f64,
+    tokens: usize,
+}
+
+impl Likelihood {
+    fn add(&mut self, bases: &Bases, prompt: &Prompt, texts: &[String]) -> Result<(), EvalError> {
+        let asked = pool::asked(&bases.writer, prompt);
+        for text in texts {
+            let logprobs = bases.writer.score(None, &asked, &bases.writer.tokenizer().encode(text))?;
+            self.log_probability += logprobs.iter().map(|value| f64::from(*value)).sum::<f64>();
+            self.tokens += logprobs.len();
+        }
+        Ok(())
+    }
+
+    fn perplexity(&self) -> f64 {
+        (-self.log_probability / self.tokens.max(1) as f64).exp()
+    }
 }
 
 /// Perplexity of the probe stories with the adapter over without.

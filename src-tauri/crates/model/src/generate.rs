@@ -140,6 +140,9 @@ impl Generate {
         if !self.guides().all(Guide::is_valid) {
             return Err(ModelError::InvalidRequest { reason: "the weight of a guiding prompt must be -10 to 10" });
         }
+        if !(0.0..=1.0).contains(&self.guidance.plausible) {
+            return Err(ModelError::InvalidRequest { reason: "the share that makes a token plausible must be 0 to 1" });
+        }
         Ok(())
     }
 }
@@ -198,6 +201,10 @@ struct Track {
     prefix: usize,
     prefix_length: usize,
     stretch: usize,
+    /// Index among the adapters of this request.
+    adapter: Option<usize>,
+    soft_tokens: usize,
+    log_weight: f32,
 }
 
 /// A candidate that is being written.
@@ -206,10 +213,6 @@ struct Live<'a> {
     asked: Track,
     /// The same text after the prompts that guide it.
     guides: Vec<Track>,
-    /// Index among the adapters of this request.
-    adapter: Option<usize>,
-    soft_tokens: usize,
-    log_weight: f32,
     limit: usize,
     draw: Draw,
     drawn: Option<Drawn>,
@@ -254,7 +257,7 @@ pub(crate) fn run(
             };
             let others = one.guides.iter().zip(&weights).enumerate();
             let others = others.map(|(at, (track, weight))| (logits(*track, (at + 1) * count + row), *weight));
-            one.drawn = Some(one.draw.next_guided(machine.isa, logits(one.asked, row), others));
+            one.drawn = Some(one.draw.next_guided(machine.isa, logits(one.asked, row), others, request.guidance.plausible));
         });
         first = false;
         for one in &mut live {
@@ -299,39 +302,41 @@ fn read_prompts<'a, 'r>(
     let mut live = Vec::with_capacity(request.members.len());
     for (candidate, member) in request.members.iter().enumerate() {
         // Where the candidate's own text goes on after one of the prompts.
-        let mut track = |own: usize, prompt: &'r [u32]| {
-            let key = PrefixKey::new(&member.adapters(), &decoder.config, prompt.len().saturating_add(request.max_tokens));
-            let (prefix_length, stretch) = (key.soft_tokens() + prompt.len(), key.stretch());
-            if let Some((_, _, prefix)) = read.iter().find(|(known, text, _)| *known == key && *text == prompt) {
-                return Some(Track { own, prefix: *prefix, prefix_length, stretch });
-            }
-            let in_use: Vec<usize> = read.iter().map(|(_, _, prefix)| *prefix).collect();
-            let wanted = Wanted { first: prefix_length - 1, take: &mut |_| {} };
-            let prefix = session.prefill(decoder, machine, key.clone(), prompt, &in_use, cancel, wanted)?;
-            read.push((key, prompt, prefix));
-            Some(Track { own, prefix, prefix_length, stretch })
+        let mut track = |own: usize, prompt: &'r [u32], written_by: &Adapters| {
+            let key = PrefixKey::new(written_by, &decoder.config, prompt.len().saturating_add(request.max_tokens));
+            let known = read.iter().find(|(known, text, _)| *known == key && *text == prompt).map(|(_, _, prefix)| *prefix);
+            let prefix = match known {
+                Some(prefix) => prefix,
+                None => {
+                    let in_use: Vec<usize> = read.iter().map(|(_, _, prefix)| *prefix).collect();
+                    let wanted = Wanted { first: key.soft_tokens() + prompt.len() - 1, take: &mut |_| {} };
+                    let prefix = session.prefill(decoder, machine, key.clone(), prompt, &in_use, cancel, wanted)?;
+                    read.push((key.clone(), prompt, prefix));
+                    prefix
+                }
+            };
+            let adapter = key.lora().map(|lora| match adapters.iter().position(|(known, _)| known == lora) {
+                Some(index) => index,
+                None => {
+                    adapters.push((lora.clone(), session.applied(decoder, machine, lora)));
+                    adapters.len() - 1
+                }
+            });
+            let (soft_tokens, log_weight, stretch) = (key.soft_tokens(), key.log_weight(), key.stretch());
+            Some(Track { own, prefix, prefix_length: soft_tokens + prompt.len(), stretch, adapter, soft_tokens, log_weight })
         };
-        let asked = track(candidate, &request.prompt)?;
+        let (own, bare) = (member.adapters(), Adapters::default());
+        let asked = track(candidate, &request.prompt, &own)?;
         let mut guides = Vec::new();
         for (at, guide) in request.guides().enumerate() {
-            guides.push(track((at + 1) * request.members.len() + candidate, &guide.prompt)?);
+            let written_by = if guide.bare { &bare } else { &own };
+            guides.push(track((at + 1) * request.members.len() + candidate, &guide.prompt, written_by)?);
         }
-        let key = PrefixKey::new(&member.adapters(), &decoder.config, request.prompt.len().saturating_add(request.max_tokens));
         let longest_prefix = guides.iter().map(|track| track.prefix_length).fold(asked.prefix_length, usize::max);
-        let adapter = key.lora().map(|lora| match adapters.iter().position(|(known, _)| known == lora) {
-            Some(index) => index,
-            None => {
-                adapters.push((lora.clone(), session.applied(decoder, machine, lora)));
-                adapters.len() - 1
-            }
-        });
         live.push(Live {
             candidate,
             asked,
             guides,
-            adapter,
-            soft_tokens: key.soft_tokens(),
-            log_weight: key.log_weight(),
             limit: request.max_tokens.min(decoder.config.context - longest_prefix),
             draw: Draw::new(&member.sampler, &request.prompt[request.prompt.len().saturating_sub(request.written)..]),
             drawn: None,
@@ -391,10 +396,10 @@ impl Live<'_> {
 
     /// The last token as the next row to compute on a track.
     fn row(&self, track: Track) -> Option<Row<'static>> {
-        let Track { own, prefix, prefix_length, stretch } = track;
+        let Track { own, prefix, prefix_length, stretch, adapter, soft_tokens, log_weight } = track;
         let token = *self.done.token_ids.last()?;
         let position = prefix_length + self.done.token_ids.len() - 1;
-        let (own, weighted, log_weight) = (Some((own, prefix_length)), self.soft_tokens, self.log_weight);
-        Some(Row { item: Item::Token(token), position, prefix, own, weighted, log_weight, adapter: self.adapter, stretch })
+        let own = Some((own, prefix_length));
+        Some(Row { item: Item::Token(token), position, prefix, own, weighted: soft_tokens, log_weight, adapter, stretch })
     }
 }

@@ -4,8 +4,15 @@
 /// is drawn from `(1 − Σ wₖ) log p + Σ wₖ log qₖ`, where `qₖ` is what the same base and adapters would write after another prompt.
 /// A negative weight leads away from a prompt: what the asked one makes likelier in comparison becomes likelier still. Each
 /// candidate costs a row a token for every prompt.
+///
+/// What is unlikely after the asked prompt and far unlikelier after the others would be raised above all that makes sense, so only
+/// tokens that are plausible after the asked one can be drawn (Li et al., arXiv 2210.15097).
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Guidance(Vec<Guide>);
+pub struct Guidance {
+    guides: Vec<Guide>,
+    /// See [`Guidance::among_plausible`].
+    pub(crate) plausible: f32,
+}
 
 /// One prompt of a [`Guidance`].
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +20,8 @@ pub struct Guide {
     /// With the text that goes on, if any.
     pub prompt: Vec<u32>,
     pub weight: f32,
+    /// Whether the base writes after it without the candidate's adapters.
+    pub bare: bool,
 }
 
 /// Farther from what the prompt says no text holds together.
@@ -27,20 +36,31 @@ impl Guide {
 impl Guidance {
     /// The prompts that do anything beside the asked one.
     pub(crate) fn beside<'s>(&'s self, asked: &'s [u32]) -> impl Iterator<Item = &'s Guide> {
-        self.0.iter().filter(move |guide| guide.weight != 0.0 && guide.prompt != asked)
+        self.guides.iter().filter(move |guide| guide.weight != 0.0 && (guide.bare || guide.prompt != asked))
     }
 
-    /// `scale` times as far from `prompt` as the asked prompt is by itself; 1 is no guidance.
+    /// `scale` times as far from what the bare base writes after `prompt` as the asked prompt and the adapters are by themselves; 1 is
+    /// no guidance.
     pub fn away_from(prompt: Vec<u32>, scale: f32) -> Self {
-        Self::default().and(prompt, 1.0 - scale)
+        Self::default().with(Guide { prompt, weight: 1.0 - scale, bare: true })
     }
 
-    /// Adds a prompt; the weights of equal ones are added up.
+    /// Adds what the base and the adapters write after a prompt; the weights of equal ones are added up.
     #[must_use]
-    pub fn and(mut self, prompt: Vec<u32>, weight: f32) -> Self {
-        match self.0.iter_mut().find(|guide| guide.prompt == prompt) {
-            Some(guide) => guide.weight += weight,
-            None => self.0.push(Guide { prompt, weight }),
+    pub fn and(self, prompt: Vec<u32>, weight: f32) -> Self {
+        self.with(Guide { prompt, weight, bare: false })
+    }
+
+    /// Only tokens that are at least this share as likely as the likeliest one after the asked prompt; 0 allows all.
+    #[must_use]
+    pub fn among_plausible(self, share: f32) -> Self {
+        Self { plausible: share, ..self }
+    }
+
+    fn with(mut self, new: Guide) -> Self {
+        match self.guides.iter_mut().find(|guide| guide.prompt == new.prompt && guide.bare == new.bare) {
+            Some(guide) => guide.weight += new.weight,
+            None => self.guides.push(new),
         }
         self
     }

@@ -85,13 +85,15 @@ impl Draw {
         Drawn { token, logprob: logits[token as usize] - log_sum_exp(isa, logits, most) }
     }
 
-    /// The same, guided by other logits with weights (see [`crate::Guidance`]); the log-probability is that of `logits` all the same.
-    pub fn next_guided<'l>(&mut self, isa: Isa, logits: &[f32], others: impl Iterator<Item = (&'l [f32], f32)>) -> Drawn {
+    /// The same, guided by other logits with weights, of tokens that are `plausible` (see [`crate::Guidance`]); the log-probability is
+    /// that of `logits` all the same.
+    pub fn next_guided<'l>(&mut self, isa: Isa, logits: &[f32], others: impl Iterator<Item = (&'l [f32], f32)>, plausible: f32) -> Drawn {
         let mut others = others.peekable();
         if others.peek().is_none() {
             return self.next(isa, logits);
         }
-        let normaliser = log_sum_exp(isa, logits, largest(isa, logits));
+        let most = largest(isa, logits);
+        let normaliser = log_sum_exp(isa, logits, most);
         let mut guided = std::mem::take(&mut self.guided);
         guided.clear();
         guided.extend_from_slice(logits);
@@ -99,6 +101,10 @@ impl Draw {
             // On the scale of the logits, so that the repetition penalty finds them as it would find these.
             let shift = normaliser - log_sum_exp(isa, other, largest(isa, other));
             guided.iter_mut().zip(logits.iter().zip(other)).for_each(|(sum, (logit, other))| *sum += weight * (other + shift - logit));
+        }
+        if plausible > 0.0 {
+            let least = most + plausible.ln();
+            guided.iter_mut().zip(logits).filter(|(_, logit)| **logit < least).for_each(|(sum, _)| *sum = f32::NEG_INFINITY);
         }
         let token = self.choose_new(isa, &guided, largest(isa, &guided));
         self.guided = guided;

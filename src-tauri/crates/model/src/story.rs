@@ -3,6 +3,10 @@
 use crate::{Guidance, Tokenizer};
 use domain::{Genre, GenreMix, Settings, Style};
 
+/// Least share of the likeliest token's probability. Measured on the built-in base: 0 puts 1.5% of words together that no book
+/// knows, 0.01 puts 1.2%, 0.1 puts 0.5%, but then texts repeat themselves (0.8% of their 4-grams) and keep less to their genres.
+const PLAUSIBLE: f32 = 0.01;
+
 /// Genres that guide a story at most: each costs a row a token.
 const GUIDING_GENRES: usize = 3;
 
@@ -38,7 +42,7 @@ impl StoryFormat {
             [before.as_slice(), written].concat()
         };
         let unasked = GenreMix::default();
-        let mut guidance = Guidance::away_from(after(&unasked, None, ""), settings.guidance as f32);
+        let mut guidance = Guidance::away_from(after(&unasked, None, ""), settings.guidance as f32).among_plausible(PLAUSIBLE);
         let mut shares = shares(genres);
         shares.truncate(GUIDING_GENRES);
         for (genre, share) in shares {

@@ -104,7 +104,10 @@ impl Rows for Matrix<'_> {
 
     #[inline(always)]
     fn sixteen(&self, row: usize, first: usize) -> Option<&[f32; 16]> {
-        self.data[row * self.stride + first..].first_chunk().filter(|_| first + 16 <= self.columns)
+        if first + 16 > self.columns {
+            return None;
+        }
+        self.data[row * self.stride + first..].first_chunk()
     }
 
     #[inline(always)]
@@ -114,6 +117,18 @@ impl Rows for Matrix<'_> {
         match (<&mut [f32; 16]>::try_from(&mut *out), <&[f32; 16]>::try_from(from)) {
             (Ok(out), Ok(from)) => *out = *from,
             _ => out.copy_from_slice(from),
+        }
+    }
+
+    #[inline(always)]
+    fn read_pairs(&self, row: usize, first: usize, out: &mut [f32]) {
+        let lanes = Lanes::detect();
+        for (place, out) in out.chunks_mut(pack::EDGE).enumerate() {
+            let at = first + 2 * place * pack::EDGE;
+            match (<&mut [f32; pack::EDGE]>::try_from(&mut *out), self.sixteen(row, at), self.sixteen(row, at + pack::EDGE)) {
+                (Ok(out), Some(low), Some(high)) => *out = pack::rounded(low, high, lanes),
+                _ => pack::rounded_pairs(self, row, at, out),
+            }
         }
     }
 }
@@ -207,7 +222,7 @@ pub(super) fn multiply<A: Rows, B: Rows>(
                 for first in (0..words.max(1)).step_by(DEPTH) {
                     let depths = |first: usize| first * per_word(pairs)..depth.min((first + DEPTH) * per_word(pairs));
                     let count = DEPTH.min(words - first);
-                    let ready = if b_side == Side::Transposed && !pairs { b.ready(column, depths(first)) } else { None };
+                    let ready = if b_side == Side::Transposed { b.ready(column, depths(first), pairs) } else { None };
                     let packed_panel = match ready {
                         Some(ready) => ready,
                         None => {

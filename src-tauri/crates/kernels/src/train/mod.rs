@@ -18,6 +18,7 @@ mod loss;
 mod matrix;
 mod norm;
 mod pack;
+mod pairs;
 mod panels;
 #[cfg(test)]
 mod product_tests;

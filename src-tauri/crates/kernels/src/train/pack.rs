@@ -23,13 +23,19 @@ pub trait Rows: Sync {
 
     /// Columns from `column` on of the transposed matrix at some depths, as [`right`] writes them, where they are held like that.
     #[inline(always)]
-    fn ready(&self, _column: usize, _depths: Range<usize>) -> Option<&[f32]> {
+    fn ready(&self, _column: usize, _depths: Range<usize>, _pairs: bool) -> Option<&[f32]> {
         None
+    }
+
+    /// Does the work of [`right`] for [`Side::Transposed`] without pairs, where it has a better way.
+    #[inline(always)]
+    fn spread(&self, _column: usize, _depths: Range<usize>, _out: &mut [f32]) -> bool {
+        false
     }
 
     /// Does the work of [`right`] for [`Side::Plain`], where it has a better way.
     #[inline(always)]
-    fn turned(&self, _column: usize, _depths: Range<usize>, _lanes: Lanes, _out: &mut [f32]) -> bool {
+    fn turned(&self, _column: usize, _depths: Range<usize>, _pairs: bool, _lanes: Lanes, _out: &mut [f32]) -> bool {
         false
     }
 
@@ -57,6 +63,37 @@ pub fn rounded_pairs<M: Rows + ?Sized>(matrix: &M, row: usize, first: usize, out
         for (word, pair) in out.iter_mut().zip(values.chunks_exact(2)) {
             *word = joined(to_bf16(pair[0]), to_bf16(pair[1]));
         }
+    }
+}
+
+/// Values of a row that stand side by side in memory.
+#[inline(always)]
+fn thirty_two<M: Rows>(matrix: &M, row: usize, first: usize) -> Option<(&[f32; EDGE], &[f32; EDGE])> {
+    Some((matrix.sixteen(row, first)?, matrix.sixteen(row, first + EDGE)?))
+}
+
+/// 32 values as pairs of bf16. Subnormal ones may become zero: products of pairs take them for zero anyway.
+#[inline(always)]
+pub fn rounded(low: &[f32; EDGE], high: &[f32; EDGE], lanes: Lanes) -> [f32; EDGE] {
+    #[cfg(target_arch = "x86_64")]
+    if lanes.multiplies_pairs() {
+        // SAFETY: the instructions are there, by `lanes`.
+        return unsafe { rounded512(low, high) };
+    }
+    let _ = lanes;
+    let pair = |of: &[f32; EDGE], at: usize| joined(to_bf16(of[at]), to_bf16(of[at + 1]));
+    std::array::from_fn(|word| if word < EDGE / 2 { pair(low, 2 * word) } else { pair(high, 2 * word - EDGE) })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn rounded512(low: &[f32; EDGE], high: &[f32; EDGE]) -> [f32; EDGE] {
+    use std::arch::x86_64::*;
+    // SAFETY: both hold 16 numbers, and the bits of 32 bf16 are those of 16 words.
+    unsafe {
+        let rounded = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(high.as_ptr()), _mm512_loadu_ps(low.as_ptr()));
+        std::mem::transmute::<__m512bh, [f32; EDGE]>(rounded)
     }
 }
 
@@ -131,6 +168,7 @@ pub fn right<M: Rows>(matrix: &M, side: Side, column: usize, depths: Range<usize
 #[inline(always)]
 fn right_here<M: Rows>(matrix: &M, side: Side, column: usize, depths: Range<usize>, pairs: bool, lanes: Lanes, out: &mut [f32]) {
     match side {
+        Side::Transposed if !pairs && matrix.spread(column, depths.clone(), out) => {}
         Side::Transposed => {
             let there = PANEL.min(matrix.rows() - column);
             if there < PANEL {
@@ -138,6 +176,7 @@ fn right_here<M: Rows>(matrix: &M, side: Side, column: usize, depths: Range<usiz
             }
             turned(matrix, column..column + there, depths, pairs, lanes, out, PANEL);
         }
+        Side::Plain if matrix.turned(column, depths.clone(), pairs, lanes, out) => {}
         Side::Plain if pairs => {
             let columns = PANEL.min(matrix.columns() - column);
             for (word, out) in out.chunks_exact_mut(PANEL).enumerate() {
@@ -154,7 +193,6 @@ fn right_here<M: Rows>(matrix: &M, side: Side, column: usize, depths: Range<usiz
                 }
             }
         }
-        Side::Plain if matrix.turned(column, depths.clone(), lanes, out) => {}
         Side::Plain => {
             let columns = PANEL.min(matrix.columns() - column);
             for (depth, out) in depths.zip(out.chunks_exact_mut(PANEL)) {
@@ -252,6 +290,15 @@ fn turned<M: Rows>(matrix: &M, rows: Range<usize>, depths: Range<usize>, pairs: 
             if !pairs && width == EDGE && matrix.sixteen(first_row, depths.start + first).is_some() {
                 let there = |place| matrix.sixteen(row(place), depths.start + first).unwrap_or(&[0.0; EDGE]);
                 turn(std::array::from_fn(there), height, EDGE, lanes, out, stride);
+                continue;
+            }
+            if pairs && width == EDGE && thirty_two(matrix, first_row, depths.start + 2 * first).is_some() {
+                for (place, aside) in aside.iter_mut().take(height).enumerate() {
+                    if let Some((low, high)) = thirty_two(matrix, row(place), depths.start + 2 * first) {
+                        *aside = rounded(low, high, lanes);
+                    }
+                }
+                turn(aside.each_ref(), height, EDGE, lanes, out, stride);
                 continue;
             }
             for (row, aside) in aside.iter_mut().take(height).enumerate() {

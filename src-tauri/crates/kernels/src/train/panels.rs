@@ -105,13 +105,16 @@ impl Rows for PanelMatrix {
     }
 
     #[inline(always)]
-    fn ready(&self, column: usize, depths: Range<usize>) -> Option<&[f32]> {
+    fn ready(&self, column: usize, depths: Range<usize>, pairs: bool) -> Option<&[f32]> {
         let start = self.at(column, depths.start);
-        Some(&self.data[start..start + depths.len() * PANEL])
+        (!pairs).then(|| &self.data[start..start + depths.len() * PANEL])
     }
 
     #[inline(always)]
-    fn turned(&self, column: usize, depths: Range<usize>, lanes: Lanes, out: &mut [f32]) -> bool {
+    fn turned(&self, column: usize, depths: Range<usize>, pairs: bool, lanes: Lanes, out: &mut [f32]) -> bool {
+        if pairs {
+            return false;
+        }
         // Depths are rows here. A whole number of blocks, but for the last rows and columns.
         debug_assert!(depths.start.is_multiple_of(EDGE) && column.is_multiple_of(EDGE), "blocks begin at whole edges");
         for (place, out) in out.chunks_mut(EDGE * PANEL).enumerate().take(depths.len().div_ceil(EDGE)) {

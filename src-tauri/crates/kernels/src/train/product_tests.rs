@@ -2,6 +2,7 @@
 
 use super::matrix::{Threads, multiply};
 use super::pack::{Rows, Side, to_bf16};
+use super::pairs::PairPanels;
 use super::tests::{assert_close, fill, noise, pool};
 use super::tile::Lanes;
 use super::*;
@@ -93,7 +94,7 @@ fn quantised_weights_multiply_like_the_numbers_that_they_stand_for() {
         let size = exact.iter().fold(0f32, |top, v| top.max(v.abs()));
         let off = exact.iter().zip(&forward).fold(0f32, |top, (a, b)| top.max((a - b).abs())) / size;
         assert!(off < 0.01, "{name}: in bf16 off by {off} of the largest");
-        assert_eq!((Rows::rows(&held), Rows::columns(&held)), (outputs, inputs));
+        assert_eq!((held.rows(), held.columns()), (outputs, inputs));
     }
 }
 
@@ -160,4 +161,39 @@ fn panels_are_turned_for_every_kind_of_instructions() {
         assert_close(&format!("{lanes:?}"), &forward, &naive(&x, Side::Plain, &weights, Side::Transposed, (m, outputs, inputs)));
         assert_close(&format!("{lanes:?}"), &backward, &naive(&y, Side::Plain, &weights, Side::Plain, (m, inputs, outputs)));
     }
+}
+
+#[test]
+fn bf16_panels_give_their_numbers_for_every_kind_of_instructions_and_words() {
+    for (m, outputs, inputs) in [(1, 1, 1), (3, 17, 5), (15, 33, 64), (19, 70, 45), (64, 96, 200), (20, 40, 2100), (20, 2100, 40)] {
+        let (x, y, weights) = (noise(1, m * inputs), noise(2, m * outputs), noise(3, outputs * inputs));
+        let rounded = |values: &[f32]| values.iter().map(|value| f32::from_bits(u32::from(to_bf16(*value)) << 16)).collect::<Vec<_>>();
+        let (held, dense) = (PairPanels::new(&weights, inputs), rounded(&weights));
+        assert_eq!(held.bytes(), PairPanels::bytes_of(outputs, inputs));
+        let mut row = vec![f32::NAN; inputs];
+        held.read(outputs - 1, 0, &mut row);
+        assert!(row == dense[dense.len() - inputs..]);
+        for (lanes, pairs) in Lanes::available().into_iter().flat_map(|lanes| [(lanes, false), (lanes, lanes.multiplies_pairs())]) {
+            let run =
+                |out, from: &Matrix, side| multiply(lanes, out, from, Side::Plain, &held, side, pairs, Store::Replace, Threads::Alone);
+            let (mut forward, mut backward) = (vec![f32::NAN; m * outputs], vec![f32::NAN; m * inputs]);
+            run(MatrixMut::new(&mut forward, m, outputs), &Matrix::new(&x, m, inputs), Side::Transposed);
+            run(MatrixMut::new(&mut backward, m, inputs), &Matrix::new(&y, m, outputs), Side::Plain);
+            let (x, y) = if pairs { (rounded(&x), rounded(&y)) } else { (x.clone(), y.clone()) };
+            let name = format!("{lanes:?} pairs {pairs} [{m}, {outputs}, {inputs}]");
+            assert_close(&name, &forward, &naive(&x, Side::Plain, &dense, Side::Transposed, (m, outputs, inputs)));
+            assert_close(&name, &backward, &naive(&y, Side::Plain, &dense, Side::Plain, (m, inputs, outputs)));
+        }
+    }
+}
+
+#[test]
+fn a_hash_of_bf16_weights_is_that_of_rows_in_whole_blocks() {
+    let weights = noise(1, 3 * 40);
+    let held = QuantisedMatrix::new(&weights, 40, Quantisation::Bf16);
+    let mut expected = Vec::new();
+    for row in weights.chunks(40) {
+        expected.extend(row.iter().chain(&[0.0; 24]).flat_map(|value| to_bf16(*value).to_le_bytes()));
+    }
+    assert!(held.content().eq(expected), "checkpoints of an earlier version know their base by it");
 }

@@ -114,6 +114,42 @@ fn an_adapter_gives_the_logits_and_texts_of_weights_that_it_was_merged_into() {
 }
 
 #[test]
+fn guidance_leads_away_from_what_the_bare_base_writes() {
+    let base = fresh(2, Precision::F32);
+    let lora = Arc::new(lora(base.config(), 1, false, &Projection::ALL));
+    let encode = |text: &str| story().tokenizer().encode(&StoryFormat::prompt_text(&Default::default(), None, text));
+    let (prompt, unasked, scale) = (encode("a small door"), encode(""), 2.0);
+    for away_from in [unasked, prompt.clone()] {
+        let request = Generate {
+            prompt: prompt.clone(),
+            written: 0,
+            members: vec![MemberSpec { lora: weighted(&lora, 1.0), ..MemberSpec::plain(Sampler::greedy()) }],
+            max_tokens: 12,
+            stop: Vec::new(),
+            stop_texts: Vec::new(),
+            guidance: Guidance::away_from(away_from.clone(), scale),
+        };
+        let found = base.generate(&request, &AtomicBool::new(false), &mut |_| {}).unwrap().remove(0).token_ids;
+        let vocab = base.config().vocab;
+        // What follows each token of the text.
+        let log_softmax = |logits: Vec<f32>, prompt: &[u32]| -> Vec<Vec<f32>> {
+            let row = |logits: &[f32]| {
+                let sum: f32 = logits.iter().map(|logit| logit.exp()).sum();
+                logits.iter().map(|logit| logit - sum.ln()).collect()
+            };
+            logits.chunks(vocab).skip(prompt.len() - 1).map(row).collect()
+        };
+        let asked = log_softmax(base.logits_with(&with(&lora, 1.0), &[prompt.as_slice(), &found].concat()).unwrap(), &prompt);
+        let bare = log_softmax(base.logits(None, &[away_from.as_slice(), &found].concat()).unwrap(), &away_from);
+        for (at, (asked, bare)) in asked.iter().zip(&bare).take(found.len()).enumerate() {
+            let guided: Vec<f32> = asked.iter().zip(bare).map(|(asked, bare)| bare + scale * (asked - bare)).collect();
+            let most = guided.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            assert!(most - guided[found[at] as usize] < 1e-2, "token {at}: {} is likeliest by {most}", guided[found[at] as usize]);
+        }
+    }
+}
+
+#[test]
 fn on_int8_weights_an_adapter_does_nearly_what_it_does_on_f32_ones() {
     let tokens = story_prompt("a small door");
     for dora in [false, true] {

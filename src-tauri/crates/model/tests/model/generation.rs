@@ -73,6 +73,32 @@ fn guidance_doubles_each_candidate_and_changes_none_of_its_promises() {
 }
 
 #[test]
+fn a_guided_text_holds_only_what_is_plausible_after_the_asked_prompt() {
+    let nothing_asked = story().tokenizer().encode(&StoryFormat::prompt_text(&Default::default(), None, ""));
+    let guided = |plausible| {
+        let guidance = Guidance::away_from(nothing_asked.clone(), 4.0).among_plausible(plausible);
+        write(story(), &Generate { guidance, max_tokens: 20, ..request(vec![member(1), member(2)]) })
+    };
+    // The least share of the likeliest token's probability that any drawn token has.
+    let least = |texts: &[Completion]| -> f32 {
+        let prompt = request(Vec::new()).prompt;
+        let of = |text: &Completion| {
+            let logits = story().logits(None, &[prompt.as_slice(), &text.token_ids].concat()).unwrap();
+            let after_each = logits.chunks(story().config().vocab).skip(prompt.len() - 1);
+            let share = |(logits, token): (&[f32], &u32)| {
+                (logits[*token as usize] - logits.iter().copied().fold(f32::NEG_INFINITY, f32::max)).exp()
+            };
+            after_each.zip(&text.token_ids).map(share).fold(1.0, f32::min)
+        };
+        texts.iter().map(of).fold(1.0, f32::min)
+    };
+    assert!(least(&guided(0.0)) < 0.05, "without a bound it draws what the prompt makes unlikely");
+    assert!(least(&guided(0.1)) >= 0.099);
+    let refused = Generate { guidance: Guidance::default().among_plausible(1.5), ..request(mixed()) };
+    assert!(matches!(story().generate(&refused, &AtomicBool::new(false), &mut |_| {}), Err(ModelError::InvalidRequest { .. })));
+}
+
+#[test]
 fn every_tier_of_instructions_writes_the_same_text() {
     let request = Generate { max_tokens: 12, ..request(mixed()) };
     let expected = write(story(), &request);
