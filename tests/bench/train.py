@@ -41,6 +41,12 @@ def rows(uneven):
     yield "KTO, 2 texts, reference precomputed", 1.5, [kto], LOOPS, [[*kto, "--precomputed"]]
     yield "soft prompt, T5 b 8", 1.5, [[*SOFT, "--lengths", "128,125,122,119,116,113,110,107"]], T5, [["--batch", "8"]]
     yield "soft prompt, T5 b 1", 1.3, [[*SOFT, "--lengths", "128"]], T5, [["--batch", "1"]]
+    bf16_t5 = [[*SOFT, "--lengths", "128,125,122,119,116,113,110,107", *bf16]]
+    yield "soft prompt, T5 b 8 in bf16, PEFT f32", 1.5, bf16_t5, T5, [["--batch", "8"]]
+    yield "soft prompt, T5 b 1 in bf16, PEFT f32", 1.3, [[*SOFT, "--lengths", "128", *bf16]], T5, [["--batch", "1"]]
+    padded = [["--t5", *batch] for batch in batches]
+    yield "soft prompt, T5 uneven b 8", 3.0, [[*SOFT, *batch] for batch in batches], LOOPS, padded
+    yield "soft prompt, T5 uneven b 8 in bf16, PEFT f32", 3.0, [[*SOFT, *batch, *bf16] for batch in batches], LOOPS, padded
     yield "LoRA, uneven b 8", 3.0, [[*batch, "--rows-at-once", "2048"] for batch in batches], LOOPS, [list(batch) for batch in batches]
     ours = [[*batch, "--rows-at-once", "2048", *bf16] for batch in batches]
     yield "LoRA, uneven b 8 in bf16, PEFT f32", 3.0, ours, LOOPS, [list(batch) for batch in batches]
@@ -92,7 +98,7 @@ def main():
     inkling, baselines = arguments.inkling.split(), arguments.shared / "bench"
     only = [name.strip() for name in arguments.only.split(";") if name.strip()]
     uneven = stories(arguments.shared / "stories", ROOT / "assets/models/story/tokenizer.json", arguments.uneven_batches)
-    print(f"{'a step (LoRA r 16, 135M shape, seq 256)':40} {'PEFT s':>8} {'ours s':>8} {'ratio':>6} {'target':>6}"
+    print(f"{'a step (LoRA r 16, 135M shape, seq 256)':44} {'PEFT s':>8} {'ours s':>8} {'ratio':>6} {'target':>6}"
           f" {'PEFT MB':>8} {'ours MB':>8} {'share':>6}")
     for name, target, mine, script, other in rows(uneven):
         if only and name not in only:
@@ -108,7 +114,7 @@ def main():
                     best[side][index] = min(best[side][index], seconds)
                     memory[side] = max(memory[side], megabytes)
         their_time, our_time = map(sum, best)
-        print(f"{name:40} {their_time:8.3f} {our_time:8.3f} {their_time / our_time:6.2f} {target:6.1f}"
+        print(f"{name:44} {their_time:8.3f} {our_time:8.3f} {their_time / our_time:6.2f} {target:6.1f}"
               f" {memory[0]:8.0f} {memory[1]:8.0f} {memory[1] / memory[0]:6.2f}", flush=True)
     if arguments.parity:
         parity(inkling, baselines)

@@ -92,7 +92,7 @@ pub fn bench_train(bench: &TrainBench) -> Result<TrainBenchResult, ApiError> {
         recompute: bench.recompute,
     };
     if let (FLAN_T5_SMALL, Benched::SoftPrompt { virtual_tokens }) = (bench.shape.as_str(), &benched) {
-        let base = random_t5(flan_t5_small());
+        let base = random_t5(flan_t5_small(), quantisation(bench)?);
         reset_peak();
         return Ok(result(bench_t5_step(&base, *virtual_tokens, bench.answer, &step)?, None));
     }
@@ -141,14 +141,18 @@ fn flan_t5_small() -> T5Config {
     }
 }
 
-fn base(bench: &TrainBench) -> Result<TrainableLlama, ApiError> {
-    let quantisation = match bench.quantization.as_str() {
+fn quantisation(bench: &TrainBench) -> Result<Option<Quantisation>, ApiError> {
+    Ok(match bench.quantization.as_str() {
         "f32" | "fp32" => None,
         "bf16" => Some(Quantisation::Bf16),
         "int8" => Some(Quantisation::Int8),
         "int4" => Some(Quantisation::Int4),
         other => return Err(unknown("quantization", other, &["f32", "bf16", "int8", "int4"])),
-    };
+    })
+}
+
+fn base(bench: &TrainBench) -> Result<TrainableLlama, ApiError> {
+    let quantisation = quantisation(bench)?;
     let shape = Shape::named(&bench.shape).ok_or_else(|| unknown("shape", &bench.shape, &Shape::ALL.map(Shape::name)))?;
     let load = |folder: &Path| Ok(TrainableLlama::load(folder, quantisation)?);
     match &bench.weights {

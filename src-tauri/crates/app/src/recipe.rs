@@ -157,10 +157,6 @@ pub(crate) fn check_base(recipe: Recipe, hyperparameters: &Hyperparameters, base
             Err(ApiError::field("objective", "A T5 learns from liked texts only.")
                 .hint("Choose another base to learn from thumbs down too."))
         }
-        (_, BaseConfig::T5(_)) if quantisation(hyperparameters.quantization).is_some() => {
-            Err(ApiError::field("hyperparameters.quantization", "A T5 is trained on as it is, in fp32.")
-                .hint("Leave it out; a T5 is small."))
-        }
         (Recipe::Lora | Recipe::Dora, BaseConfig::Decoder(base)) if hyperparameters.layers as usize > base.layers => {
             let message = format!("layers is {}; this base has {}.", hyperparameters.layers, base.layers);
             Err(ApiError::field("hyperparameters.layers", message).hint("Leave it out for all of them."))
@@ -188,7 +184,8 @@ pub(crate) fn estimate(
     let examples = || data.as_examples();
     let estimate = match (base, recipe, data) {
         (BaseConfig::T5(base), ..) => {
-            training::estimate_t5(&soft_prompt_config(hyperparameters, &examples(), recompute), &examples(), base, speed)
+            let held = quantisation(hyperparameters.quantization);
+            training::estimate_t5(&soft_prompt_config(hyperparameters, &examples(), recompute), &examples(), base, held, speed)
         }
         (BaseConfig::Decoder(base), Recipe::SoftPrompt, TrainingData::Examples(data)) => {
             training::estimate(&soft_prompt_config(hyperparameters, data, recompute), data, base, speed)

@@ -44,7 +44,7 @@ impl App {
     pub(crate) fn trainable(&self, id: &BaseId, precision: BasePrecision) -> Result<TrainableBase, ApiError> {
         let path = self.base_path(id)?;
         if self.base_config(id)?.is_t5() {
-            return Ok(TrainableBase::T5(Box::new(TrainableT5::new(DenseT5::load(&path)?))));
+            return Ok(TrainableBase::T5(Box::new(TrainableT5::held(DenseT5::load(&path)?, quantisation(precision)))));
         }
         Ok(TrainableBase::Decoder(Box::new(TrainableLlama::load(&path, quantisation(precision))?)))
     }

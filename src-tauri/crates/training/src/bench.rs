@@ -85,7 +85,7 @@ fn random_weights() -> impl FnMut(usize) -> Vec<f32> {
 }
 
 /// A T5 base of this shape with weights from a formula: for speed, weights do not matter.
-pub fn random_t5(config: T5Config) -> TrainableT5 {
+pub fn random_t5(config: T5Config, quantisation: Option<Quantisation>) -> TrainableT5 {
     let mut matrix = random_weights();
     let T5Config { hidden, intermediate, vocab, buckets, heads, .. } = config;
     let width = config.width();
@@ -110,7 +110,7 @@ pub fn random_t5(config: T5Config) -> TrainableT5 {
     };
     let (encoder, decoder) = (stack(config.encoder_layers, false), stack(config.decoder_layers, true));
     let (embedding, head) = (matrix(vocab * hidden), Some(matrix(vocab * hidden)));
-    TrainableT5::new(DenseT5 { config, embedding, head, encoder, decoder })
+    TrainableT5::held(DenseT5 { config, embedding, head, encoder, decoder }, quantisation)
 }
 
 /// A base of this shape with weights from a formula: for speed, weights do not matter.

@@ -3,12 +3,19 @@
 use crate::estimate::{FIXED_BYTES, FORWARD_SHARE};
 use crate::priority::background_pool;
 use crate::{Control, Dataset, Estimate, Example, SoftPromptConfig, TrainError, TrainableT5, Workspace};
-use kernels::train::{LOSS_ROWS, LOSS_TOKENS};
+use kernels::train::{LOSS_ROWS, LOSS_TOKENS, Quantisation, QuantisedMatrix};
 use model::T5Config;
 use std::time::{Duration, Instant};
 
-/// Time and memory of [`crate::soft_prompt`] on a T5. `tokens_per_second` is measured by [`measure_t5_speed`].
-pub fn estimate_t5(config: &SoftPromptConfig, dataset: &Dataset, base: &T5Config, tokens_per_second: f64) -> Estimate {
+/// Time and memory of [`crate::soft_prompt`] on a T5 that is held so; `None` is f32. `tokens_per_second` is measured by
+/// [`measure_t5_speed`].
+pub fn estimate_t5(
+    config: &SoftPromptConfig,
+    dataset: &Dataset,
+    base: &T5Config,
+    quantisation: Option<Quantisation>,
+    tokens_per_second: f64,
+) -> Estimate {
     let run = &config.run;
     let rows = |examples: &[Example]| examples.iter().map(|example| config.virtual_tokens + example.tokens()).sum::<usize>();
     let batch = run.batch_size.min(dataset.train.len());
@@ -16,7 +23,9 @@ pub fn estimate_t5(config: &SoftPromptConfig, dataset: &Dataset, base: &T5Config
     // Every so many steps, before the first, after the last, and once without the soft prompt.
     let measurements = f64::from(run.steps / run.heldout_every.max(1)) + 3.0;
     let work = f64::from(run.steps) * rows_a_step + measurements * rows(&dataset.heldout) as f64 * FORWARD_SHARE;
-    let peak = peak_memory(config, dataset, base);
+    let saved = quantisation.map_or(0, |quantisation| saved(base, quantisation));
+    // It is read whole, in f32, before its projections are held otherwise.
+    let peak = (peak_memory(config, dataset, base) - saved).max(4 * whole(base) + FIXED_BYTES);
     let at_most = run.patience.is_some() && !dataset.heldout.is_empty();
     Estimate { seconds: work / tokens_per_second.max(1.0), at_most, peak_memory_bytes: peak as u64 }
 }
@@ -32,11 +41,26 @@ fn peak_memory(config: &SoftPromptConfig, dataset: &Dataset, base: &T5Config) ->
     let decoder = base.decoder_layers * (written * (kept + width + hidden) + read * 2 * width);
     let temporary = (read + written) * (6 * hidden + 5 * width + inner);
     let loss = LOSS_ROWS * (LOSS_TOKENS.min(base.vocab) + 2 * hidden);
-    // Only the first T5 scales its logits, and only its head is the embedding.
-    let own_head = if base.scaled_logits { 0 } else { base.vocab * hidden };
     // Weights, gradient, moments, the best, and a copy of them while a checkpoint is written.
     let state = 8 * config.virtual_tokens * hidden;
-    4 * (base.parameters() + own_head + encoder + decoder + temporary + loss + state) + FIXED_BYTES
+    4 * (whole(base) + encoder + decoder + temporary + loss + state) + FIXED_BYTES
+}
+
+/// Numbers of the base.
+fn whole(base: &T5Config) -> usize {
+    // Only the first T5 scales its logits, and only its head is the embedding.
+    base.parameters() + if base.scaled_logits { 0 } else { base.vocab * base.hidden }
+}
+
+/// Bytes that its projections take less than in f32.
+fn saved(base: &T5Config, quantisation: Quantisation) -> usize {
+    let (hidden, width, inner) = (base.hidden, base.width(), base.intermediate);
+    let up = (if base.gated { 2 * inner } else { inner }, hidden);
+    let own = [(3 * width, hidden), (hidden, width), up, (hidden, inner)];
+    let cross = [(width, hidden), (2 * width, hidden), (hidden, width)];
+    let saved = |(rows, columns): &(usize, usize)| 4 * rows * columns - QuantisedMatrix::bytes_of(*rows, *columns, quantisation);
+    let sum = |matrices: &[(usize, usize)]| matrices.iter().map(saved).sum::<usize>();
+    (base.encoder_layers + base.decoder_layers) * sum(&own) + base.decoder_layers * sum(&cross)
 }
 
 /// Rows of encoder and decoder that go through the base at once.

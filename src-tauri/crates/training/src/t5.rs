@@ -9,7 +9,9 @@ use crate::frozen::hash_numbers;
 use crate::t5_layer::{Block, CrossBlock, Kept, Layer};
 use crate::workspace::Buffer;
 use crate::{Control, Example, PromptBase, Slopes, Stop, Tuned, Workspace};
-use kernels::train::{BiasedAttention, DistanceBiases, Packing, Precision, Target, linear_cross_entropy, rms_norm, rms_norm_backward};
+use kernels::train::{
+    BiasedAttention, DistanceBiases, Packing, Precision, Quantisation, Target, linear_cross_entropy, rms_norm, rms_norm_backward,
+};
 use model::{DenseT5, DenseT5Layer, DistanceTable, T5Config};
 use sha2::{Digest, Sha256};
 use std::sync::OnceLock;
@@ -21,6 +23,7 @@ pub struct TrainableT5 {
     weights: DenseT5,
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
+    head_precision: Precision,
     identity: OnceLock<String>,
 }
 
@@ -47,11 +50,25 @@ struct Passed {
 }
 
 impl TrainableT5 {
-    pub fn new(mut weights: DenseT5) -> Self {
+    /// With projections in f32.
+    pub fn new(weights: DenseT5) -> Self {
+        Self::held(weights, None)
+    }
+
+    /// With projections held in fewer bits, where one is named; embedding, head, norms and distances stay f32.
+    pub fn held(mut weights: DenseT5, quantisation: Option<Quantisation>) -> Self {
         let config = weights.config.clone();
-        let held = |layers: &mut Vec<DenseT5Layer>| layers.drain(..).map(|layer| Layer::new(layer, &config)).collect();
+        let held = |layers: &mut Vec<DenseT5Layer>| layers.drain(..).map(|layer| Layer::new(layer, &config, quantisation)).collect();
         let (encoder, decoder) = (held(&mut weights.encoder.layers), held(&mut weights.decoder.layers));
-        Self { weights, encoder, decoder, identity: OnceLock::new() }
+        let head_precision = if quantisation.is_some() { Precision::Bf16 } else { Precision::F32 };
+        Self { weights, encoder, decoder, head_precision, identity: OnceLock::new() }
+    }
+
+    /// With products of this precision, however the weights are held; as [`crate::TrainableLlama::with_precision`].
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.head_precision = precision;
+        self.encoder.iter_mut().chain(&mut self.decoder).for_each(|layer| layer.set_precision(precision));
+        self
     }
 
     pub fn config(&self) -> &T5Config {
@@ -178,7 +195,7 @@ impl TrainableT5 {
         normed.iter_mut().for_each(|value| *value *= scale);
         let head = self.weights.head.as_deref().unwrap_or(&self.weights.embedding);
         let Workspace { loss, losses, .. } = workspace;
-        linear_cross_entropy(&normed, head, hidden, &batch.targets, Precision::F32, loss, losses, gradient.as_deref_mut());
+        linear_cross_entropy(&normed, head, hidden, &batch.targets, self.head_precision, loss, losses, gradient.as_deref_mut());
         if let Some(gradient) = gradient {
             gradient.iter_mut().for_each(|value| *value *= scale);
         }

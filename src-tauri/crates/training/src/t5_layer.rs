@@ -4,8 +4,8 @@ use crate::Workspace;
 use crate::frozen::{Frozen, hash_numbers};
 use crate::workspace::Buffer;
 use kernels::train::{
-    Attended, AttendedGradient, BiasedAttention, Columns, Packing, Store, gated_gelu, gated_gelu_backward, relu, relu_backward, rms_norm,
-    rms_norm_backward,
+    Attended, AttendedGradient, BiasedAttention, Columns, Packing, Precision, Quantisation, Store, gated_gelu, gated_gelu_backward, relu,
+    relu_backward, rms_norm, rms_norm_backward,
 };
 use model::{DenseT5Cross, DenseT5Layer, T5Config};
 use sha2::Sha256;
@@ -68,8 +68,8 @@ struct KeptCross {
 }
 
 impl Layer {
-    pub fn new(layer: DenseT5Layer, config: &T5Config) -> Self {
-        let frozen = |weights: Vec<f32>, inputs: usize| Frozen::new(weights, inputs, None);
+    pub fn new(layer: DenseT5Layer, config: &T5Config, quantisation: Option<Quantisation>) -> Self {
+        let frozen = |weights: Vec<f32>, inputs: usize| Frozen::new(weights, inputs, quantisation);
         let (hidden, width) = (config.hidden, config.width());
         let cross = |DenseT5Cross { norm, query, keys_values, output }| CrossLayer {
             norm,
@@ -86,6 +86,15 @@ impl Layer {
             up: frozen(layer.up, hidden),
             down: frozen(layer.down, config.intermediate),
         }
+    }
+
+    fn projections(&mut self) -> impl Iterator<Item = &mut Frozen> {
+        let cross = self.cross.iter_mut().flat_map(|cross| [&mut cross.query, &mut cross.keys_values, &mut cross.output]);
+        [&mut self.qkv, &mut self.output, &mut self.up, &mut self.down].into_iter().chain(cross)
+    }
+
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.projections().for_each(|frozen| frozen.precision = precision);
     }
 
     pub fn hash_into(&self, hash: &mut Sha256) {

@@ -1,11 +1,13 @@
 //! T5's prompt tuning: against PyTorch + transformers + PEFT, packed against single, and through the recipe.
 
 use crate::fixture::Recorder;
+use kernels::train::QuantisedMatrix;
 use model::DenseT5;
 use serde::Deserialize;
 use std::path::Path;
 use training::{
-    Control, Dataset, Example, Outcome, PromptBase, PromptStart, RunConfig, SoftPromptConfig, TrainableT5, Workspace, soft_prompt,
+    Control, Dataset, Example, Outcome, Precision, PromptBase, PromptStart, Quantisation, RunConfig, SoftPromptConfig, TrainableT5,
+    Workspace, soft_prompt,
 };
 
 /// tests/reference/t5.json, made by the script beside it (versions are in both).
@@ -32,9 +34,12 @@ fn reference() -> (Reference, Vec<Example>) {
     (reference, examples)
 }
 
+fn weights(kind: &str) -> DenseT5 {
+    DenseT5::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/reference/t5").join(kind)).unwrap()
+}
+
 fn base(kind: &str) -> TrainableT5 {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/reference/t5").join(kind);
-    TrainableT5::new(DenseT5::load(&folder).unwrap())
+    TrainableT5::new(weights(kind))
 }
 
 /// Mean loss of all answer tokens and its gradient.
@@ -71,6 +76,45 @@ fn losses_and_gradients_of_t5_agree_with_peft() {
         assert!(error < 1e-4, "{} {}: the gradient differs by {error}", case.kind, case.parts);
         for (index, vector) in gradient.chunks_exact(48).enumerate() {
             assert!(vector.iter().any(|value| *value != 0.0), "vector {index} has a gradient");
+        }
+    }
+}
+
+/// Every projection as it is after quantisation, in f32.
+fn dequantised(kind: &str, quantisation: Quantisation) -> DenseT5 {
+    let mut weights = weights(kind);
+    let (hidden, width, inner) = (weights.config.hidden, weights.config.width(), weights.config.intermediate);
+    let through = |matrix: &mut Vec<f32>, columns: usize| {
+        QuantisedMatrix::new(&matrix.clone(), columns, quantisation).dequantise(matrix);
+    };
+    for layer in weights.encoder.layers.iter_mut().chain(&mut weights.decoder.layers) {
+        [&mut layer.qkv, &mut layer.up].into_iter().for_each(|matrix| through(matrix, hidden));
+        through(&mut layer.output, width);
+        through(&mut layer.down, inner);
+        if let Some(cross) = &mut layer.cross {
+            [&mut cross.query, &mut cross.keys_values].into_iter().for_each(|matrix| through(matrix, hidden));
+            through(&mut cross.output, width);
+        }
+    }
+    weights
+}
+
+#[test]
+fn a_quantised_t5_has_the_loss_and_gradient_of_its_weights_as_they_are_used() {
+    let (reference, examples) = reference();
+    for case in reference.cases.iter().filter(|case| case.parts == 1) {
+        for quantisation in [Quantisation::Bf16, Quantisation::Int8, Quantisation::Int4] {
+            let name = format!("{} in {quantisation:?}", case.kind);
+            let quantised = TrainableT5::held(weights(&case.kind), Some(quantisation));
+            assert_ne!(quantised.identity(), base(&case.kind).identity(), "{name}: another base to a checkpoint");
+            let run = |base: &TrainableT5| loss_and_gradient(base, &case.prompt, &examples, reference.tokens);
+            let (loss, gradient) = run(&TrainableT5::new(dequantised(&case.kind, quantisation)));
+            let (rounded_loss, rounded) = run(&quantised);
+            assert!((rounded_loss / loss - 1.0).abs() < 0.01, "{name}: {rounded_loss} for {loss}");
+            let error = relative_error(&rounded, &gradient);
+            assert!(error < 0.05, "{name}: the gradient in bf16 is off by {error}");
+            let (same_loss, same) = run(&quantised.with_precision(Precision::F32));
+            assert!((same_loss, same) == (loss, gradient), "{name}: the same numbers, so the same bits");
         }
     }
 }
