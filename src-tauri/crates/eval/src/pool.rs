@@ -14,10 +14,10 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-/// Candidates of each prompt: eight to choose from, and one that stands for "a single sample".
+/// Candidates of each prompt: eight to choose from, and one that stands for "a single sample", each in turn.
 pub const CANDIDATES: usize = 9;
 
-/// The candidate that no choice is made from.
+/// The candidate that nobody thumbs.
 pub const SINGLE: usize = CANDIDATES - 1;
 
 /// One prompt of so many is kept from every user's thumbs and from every training.

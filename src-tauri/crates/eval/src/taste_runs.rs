@@ -20,7 +20,7 @@ pub struct UserResult {
     pub user: User,
     /// E1: area under the curve over held-out prompts after each number of thumbs, a value for each seed.
     pub auc: [Vec<f64>; 3],
-    /// E2: share of held-out prompts in which best-of-eight pleased more than a single sample, a value for each seed.
+    /// E2: share of comparisons on held-out prompts in which best-of-eight pleased more than a single sample, a value for each seed.
     pub wins: [Vec<f64>; 3],
     /// E2 if the user chose.
     pub ceiling: f64,

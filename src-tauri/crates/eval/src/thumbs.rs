@@ -90,12 +90,18 @@ impl<'p> Judge<'p> {
         pairs
     }
 
-    /// Whether the best of eight by the model pleases more than a single sample, for each held-out prompt; a tie is a half.
+    /// How often the best of eight by the model pleases more than a single sample, for each held-out prompt; a tie is a half. Each of
+    /// the nine texts is the single sample in turn: they were written alike, and one of them alone would leave much to luck.
     pub fn best_of_eight(&self, score: impl Fn(usize, usize) -> f64) -> Vec<f64> {
         let won = |entry: &usize| {
-            let best = (0..SINGLE).max_by(|a, b| score(*entry, *a).total_cmp(&score(*entry, *b))).unwrap_or(0);
-            let (best, single) = (self.traits[*entry][best], self.traits[*entry][SINGLE]);
-            if best == single { 0.5 } else { f64::from(best > single) }
+            let traits = &self.traits[*entry];
+            let scores: Vec<f64> = (0..traits.len()).map(|candidate| score(*entry, candidate)).collect();
+            let against = |single: usize| {
+                let others = (0..scores.len()).filter(|other| *other != single);
+                let best = others.max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(single);
+                if traits[best] == traits[single] { 0.5 } else { f64::from(traits[best] > traits[single]) }
+            };
+            (0..traits.len()).map(against).sum::<f64>() / traits.len() as f64
         };
         self.held_out.iter().map(won).collect()
     }
