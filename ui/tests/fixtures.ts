@@ -223,6 +223,8 @@ export const verdict: Verdict = {
 	pairs: 60,
 	fluency_ratio: 0.988,
 	diversity_ratio: 0.97,
+	repetition: 0.002,
+	repetition_before: 0.001,
 	heldout_loss_before: 2.61,
 	heldout_loss_after: 2.44,
 	disarray: null,

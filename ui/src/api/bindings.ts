@@ -1459,6 +1459,12 @@ export type Verdict = {
 	fluency_ratio: number,
 	/**  Distinct word pairs of texts written with the adapter over without: below 1 is less varied. */
 	diversity_ratio: number,
+	/**
+	 *  Share of four words in a row that stood before in the same text, of texts written with the adapter and without; 0 in
+	 *  verdicts of earlier versions, which did not look.
+	 */
+	repetition?: number,
+	repetition_before?: number,
 	heldout_loss_before: number | null,
 	heldout_loss_after: number | null,
 	/**  Texts learned from that the base could make nothing of; absent where it was not looked for or cannot be told. */

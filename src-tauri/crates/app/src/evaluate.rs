@@ -22,6 +22,10 @@ const LENGTH: usize = 160;
 /// Perplexity may rise by this factor at most, and variety fall to this share (LEARNING.md, E4 and E5).
 const MOST_PERPLEXITY: f64 = 1.05;
 const LEAST_VARIETY: f64 = 0.90;
+/// Repeated four words in a row may rise by this factor and this share: of sixty texts few repeat anything, so a factor alone would
+/// measure luck.
+const MOST_REPETITION: f64 = 1.2;
+const REPETITION_BY_LUCK: f64 = 0.01;
 
 /// Stories and prompts that nobody trains on, for measuring: from the project's own stories, held out by prompt.
 const PROBES: &str = include_str!("../../../../assets/probes/stories.jsonl");
@@ -99,6 +103,8 @@ pub(crate) fn against_current(
         pairs: pairs as u32,
         fluency_ratio,
         diversity_ratio,
+        repetition: mean_repetition(&new_texts),
+        repetition_before: mean_repetition(&old_texts),
         heldout_loss_before: trained.heldout_before,
         heldout_loss_after: trained.heldout_after,
         disarray,
@@ -108,6 +114,10 @@ pub(crate) fn against_current(
     };
     (verdict.promoted, verdict.reason) = decide(&verdict, judge.taste.is_some(), &opponent);
     Ok(Some(verdict))
+}
+
+fn mean_repetition(texts: &[String]) -> f64 {
+    texts.iter().map(|text| taste::repetition(text)).sum::<f64>() / texts.len().max(1) as f64
 }
 
 /// Prefers by the person's taste where one is found, else by the quality rules.
@@ -207,6 +217,13 @@ fn decide(verdict: &Verdict, by_taste: bool, opponent: &str) -> (bool, String) {
             format!("{against}, but its texts became less varied ({} of before). It stays on trial.", percent(verdict.diversity_ratio)),
         );
     }
+    if verdict.repetition > MOST_REPETITION * verdict.repetition_before + REPETITION_BY_LUCK {
+        let (new, old) = (percent(verdict.repetition), percent(verdict.repetition_before));
+        return (
+            false,
+            format!("{against}, but its texts repeat themselves ({new} of all word sequences, {old} before). It stays on trial."),
+        );
+    }
     if let Some(disarray) = verdict.disarray.as_ref().filter(|disarray| disarray.outweighs()) {
         let reason = format!(
             "{against}, but {} of {} texts it learned from{} mean no more to the base than their words in any order would. \
@@ -226,4 +243,40 @@ fn decide(verdict: &Verdict, by_taste: bool, opponent: &str) -> (bool, String) {
         return (false, format!("{against}, by your taste. That could be chance, so it stays on trial."));
     }
     (true, format!("{against}, by your taste, and its language stayed natural and varied. It is better."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_wins_is_promoted_unless_its_language_suffered() {
+        let good = Verdict {
+            win_rate: 0.7,
+            low: 0.57,
+            high: 0.8,
+            pairs: 60,
+            fluency_ratio: 1.01,
+            diversity_ratio: 0.99,
+            repetition: 0.011,
+            repetition_before: 0.002,
+            heldout_loss_before: Some(2.0),
+            heldout_loss_after: Some(1.9),
+            disarray: None,
+            promoted: false,
+            reason: String::new(),
+            blind: None,
+        };
+        let told = |verdict: &Verdict, by_taste| decide(verdict, by_taste, "the plain base");
+        assert!(told(&good, true).0, "a text in a hundred that repeats itself is luck");
+        assert!(!told(&good, false).0, "the quality rules alone promote nothing");
+        let refused = |verdict: Verdict, why: &str| {
+            let (promoted, reason) = told(&verdict, true);
+            assert!(!promoted && reason.contains(why), "{why}: {reason}");
+        };
+        refused(Verdict { low: 0.5, ..good.clone() }, "chance");
+        refused(Verdict { fluency_ratio: 1.06, ..good.clone() }, "less natural");
+        refused(Verdict { diversity_ratio: 0.89, ..good.clone() }, "less varied");
+        refused(Verdict { repetition: 0.03, ..good.clone() }, "repeat themselves");
+    }
 }

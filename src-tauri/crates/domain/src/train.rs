@@ -180,6 +180,12 @@ pub struct Verdict {
     pub fluency_ratio: f64,
     /// Distinct word pairs of texts written with the adapter over without: below 1 is less varied.
     pub diversity_ratio: f64,
+    /// Share of four words in a row that stood before in the same text, of texts written with the adapter and without; 0 in
+    /// verdicts of earlier versions, which did not look.
+    #[serde(default)]
+    pub repetition: f64,
+    #[serde(default)]
+    pub repetition_before: f64,
     pub heldout_loss_before: Option<f64>,
     pub heldout_loss_after: Option<f64>,
     /// Texts learned from that the base could make nothing of; absent where it was not looked for or cannot be told.

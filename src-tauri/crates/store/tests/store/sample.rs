@@ -163,6 +163,8 @@ pub fn verdict() -> Verdict {
         pairs: 40,
         fluency_ratio: 1.01,
         diversity_ratio: 0.97,
+        repetition: 0.002,
+        repetition_before: 0.001,
         heldout_loss_before: Some(2.5),
         disarray: None,
         heldout_loss_after: Some(2.25),
