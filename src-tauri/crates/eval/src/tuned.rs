@@ -82,11 +82,12 @@ impl Method {
         matches!(self, Self::SoftPromptSft | Self::SoftPromptKto | Self::SoftPromptDpo)
     }
 
-    /// The share of SFT's rate that it learns at unless another one is asked for.
+    /// The share of the settings' rate that it learns at unless another one is asked for.
     pub fn usual_rate(self) -> f64 {
         let liked_only = matches!(self, Self::LoraSft | Self::DoraSft | Self::SoftPromptSft);
         match (liked_only, self.is_soft_prompt()) {
-            (true, _) => 1.0,
+            (true, true) => 1.0,
+            (true, false) => LIKED_RATE,
             (false, true) => JUDGED_PROMPT_RATE,
             (false, false) => JUDGED_RATE,
         }
@@ -105,7 +106,8 @@ impl Method {
 /// Thumbs that are learned from.
 pub const THUMBS: usize = 100;
 
-/// DPO and KTO learn at this share of the rate for liked texts unless another one is asked for, as in the app.
+/// What is learned at these shares of the settings' rate unless another one is asked for, as in the app.
+const LIKED_RATE: f64 = 0.1;
 const JUDGED_RATE: f64 = 0.3;
 const JUDGED_PROMPT_RATE: f64 = 3.0;
 
