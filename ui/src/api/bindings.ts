@@ -1123,7 +1123,7 @@ export type Settings = {
 	minP: number,
 	/** Above 1, words that the text has used become less likely. */
 	repetitionPenalty: number,
-	/** The genre sliders also blend soft prompts that the built-in base brings. Measured, they steer little beyond the pull of the genres. */
+	/** The genre sliders also blend soft prompts that the built-in base brings. Measured, a slider is then followed a little more surely; whether you like the texts as well was not measured. */
 	genrePrompts: boolean,
 	/** Now and then offers the pair of texts that your taste would learn most from. */
 	explore: boolean,

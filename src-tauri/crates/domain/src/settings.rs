@@ -202,7 +202,7 @@ settings! {
         top_k: u32 = 0, "topK", 0..=1000, "Top-k", "Keeps this many of the likeliest words; 0 keeps all.";
         min_p: f64 = 0.0, "minP", 0.0..=0.9, "Min-p", "Drops words less likely than this share of the likeliest one.";
         repetition_penalty: f64 = 1.15, "repetitionPenalty", 1.0..=2.0, "Repetition penalty", "Above 1, words that the text has used become less likely.";
-        genre_prompts: bool = false, "genrePrompts", (), "Genres in weights", "The genre sliders also blend soft prompts that the built-in base brings. Measured, they steer little beyond the pull of the genres.";
+        genre_prompts: bool = false, "genrePrompts", (), "Genres in weights", "The genre sliders also blend soft prompts that the built-in base brings. Measured, a slider is then followed a little more surely; whether you like the texts as well was not measured.";
         explore: bool = true, "explore", (), "Ask for comparisons", "Now and then offers the pair of texts that your taste would learn most from.";
     }
     "Voting" {
