@@ -16,10 +16,6 @@ const JUDGED_RATE: f64 = 0.3;
 /// with 71%, 64% and 64% of pairs won (E3, one user).
 const LIKED_RATE: f64 = 0.1;
 
-/// A soft prompt learns from verdicts at this many times the rate for liked texts: there it won 57% of pairs, at three tenths 51%, and
-/// perplexity rose by 3% (E3 in `crates/eval/REPORT.md`, one user).
-const JUDGED_PROMPT_RATE: f64 = 3.0;
-
 /// DPO and KTO see every verdict this often, LoRA and DoRA every liked text: more passes learn few by heart (E3 in
 /// `crates/eval/REPORT.md`).
 const JUDGED_PASSES: u32 = 2;
@@ -107,8 +103,8 @@ pub(crate) fn resolved(settings: &Settings, request: &TrainRequest, objective: O
 /// The learning rate that a method has unless another one is asked for.
 pub(crate) fn usual_rate(settings: &Settings, recipe: Recipe, objective: Objective) -> f64 {
     match (recipe, objective) {
-        (Recipe::SoftPrompt, Objective::Sft | Objective::Orpo) => settings.training_learning_rate,
-        (Recipe::SoftPrompt, Objective::Dpo | Objective::Kto) => settings.training_learning_rate * JUDGED_PROMPT_RATE,
+        // At three times the rate DPO won less for two users of three, and nothing for one of them (E3).
+        (Recipe::SoftPrompt, _) => settings.training_learning_rate,
         (_, Objective::Sft | Objective::Orpo) => settings.lora_learning_rate,
         (_, Objective::Dpo | Objective::Kto) => settings.lora_learning_rate * JUDGED_RATE,
     }

@@ -84,12 +84,10 @@ impl Method {
 
     /// The share of the settings' rate that it learns at unless another one is asked for.
     pub fn usual_rate(self) -> f64 {
-        let liked_only = matches!(self, Self::LoraSft | Self::DoraSft | Self::SoftPromptSft);
-        match (liked_only, self.is_soft_prompt()) {
-            (true, true) => 1.0,
-            (true, false) => LIKED_RATE,
-            (false, true) => JUDGED_PROMPT_RATE,
-            (false, false) => JUDGED_RATE,
+        match self {
+            Self::SoftPromptSft | Self::SoftPromptDpo | Self::SoftPromptKto => 1.0,
+            Self::LoraSft | Self::DoraSft => LIKED_RATE,
+            Self::LoraDpo | Self::LoraKto | Self::DoraDpo | Self::DoraKto => JUDGED_RATE,
         }
     }
 
@@ -109,7 +107,6 @@ pub const THUMBS: usize = 100;
 /// What is learned at these shares of the settings' rate unless another one is asked for, as in the app.
 const LIKED_RATE: f64 = 0.1;
 const JUDGED_RATE: f64 = 0.3;
-const JUDGED_PROMPT_RATE: f64 = 3.0;
 
 /// Language of real stories, for perplexity.
 const PROBES: &str = include_str!("../../../../assets/probes/stories.jsonl");
