@@ -91,7 +91,8 @@ fn a_search_ends_with_its_budget_and_then_the_default_is_trained() {
     let search = searched(&desk, &run);
     let found = search.found.expect("it came to an end");
     assert!(found.out_of_time && found.winner == 0, "{found:?}");
-    assert_eq!(run.hyperparameters.learning_rate, 0.001, "the default");
+    let plan = desk.app.plan_training(TrainRequest { search: None, ..request(1.0) }).expect("a plan");
+    assert_eq!(run.hyperparameters.learning_rate, plan.hyperparameters.learning_rate, "the default");
     assert!(found.reason.contains("time"), "{}", found.reason);
     assert!(began.elapsed().as_secs() < 120);
 }
