@@ -1111,7 +1111,7 @@ export type Settings = {
 	maxTokens: number,
 	/** Low is predictable, high is surprising. */
 	temperature: number,
-	/** Above 1, the built-in model keeps closer to your prompt; each word then takes longer. */
+	/** Above 1, the built-in model keeps closer to your prompt and to what you taught it; each word then takes longer. */
 	guidance: number,
 	/** Above 0, the genre sliders pull the built-in model's words beyond what the prompt says; each word then takes longer. */
 	genreGuidance: number,

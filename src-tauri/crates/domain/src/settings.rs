@@ -196,7 +196,7 @@ settings! {
         candidates: u32 = 4, "candidates", 1..=16, "Candidates", "How many texts are written for each prompt; the best one is opened.";
         max_tokens: u32 = 260, "maxTokens", 16..=900, "Length", "The longest text, in tokens; a token is about three quarters of a word.";
         temperature: f64 = 0.8, "temperature", 0.0..=2.0, "Creativity", "Low is predictable, high is surprising.";
-        guidance: f64 = 2.5, "guidance", 1.0..=4.0, "Guidance", "Above 1, the built-in model keeps closer to your prompt; each word then takes longer.";
+        guidance: f64 = 2.5, "guidance", 1.0..=4.0, "Guidance", "Above 1, the built-in model keeps closer to your prompt and to what you taught it; each word then takes longer.";
         genre_guidance: f64 = 3.0, "genreGuidance", 0.0..=5.0, "Pull of the genres", "Above 0, the genre sliders pull the built-in model's words beyond what the prompt says; each word then takes longer.";
         top_p: f64 = 0.95, "topP", 0.05..=1.0, "Top-p", "Keeps the likeliest words that together reach this probability.";
         top_k: u32 = 0, "topK", 0..=1000, "Top-k", "Keeps this many of the likeliest words; 0 keeps all.";
