@@ -19,14 +19,6 @@ const TEXTS_A_PROMPT: usize = 2;
 /// Longest text that is compared, in tokens.
 const LENGTH: usize = 160;
 
-/// Perplexity may rise by this factor at most, and variety fall to this share (LEARNING.md, E4 and E5).
-const MOST_PERPLEXITY: f64 = 1.05;
-const LEAST_VARIETY: f64 = 0.90;
-/// Repeated four words in a row may rise by this factor and this share: of sixty texts few repeat anything, so a factor alone would
-/// measure luck.
-const MOST_REPETITION: f64 = 1.2;
-const REPETITION_BY_LUCK: f64 = 0.01;
-
 /// Stories and prompts that nobody trains on, for measuring: from the project's own stories, held out by prompt.
 const PROBES: &str = include_str!("../../../../assets/probes/stories.jsonl");
 
@@ -207,17 +199,17 @@ fn decide(verdict: &Verdict, by_taste: bool, opponent: &str) -> (bool, String) {
         percent(verdict.low),
         percent(verdict.high)
     );
-    if verdict.fluency_ratio > MOST_PERPLEXITY {
+    if verdict.less_natural() {
         let worse = percent(verdict.fluency_ratio - 1.0);
         return (false, format!("{against}, but its language became less natural (perplexity +{worse}). It stays on trial."));
     }
-    if verdict.diversity_ratio < LEAST_VARIETY {
+    if verdict.less_varied() {
         return (
             false,
             format!("{against}, but its texts became less varied ({} of before). It stays on trial.", percent(verdict.diversity_ratio)),
         );
     }
-    if verdict.repetition > MOST_REPETITION * verdict.repetition_before + REPETITION_BY_LUCK {
+    if verdict.repeats_itself() {
         let (new, old) = (percent(verdict.repetition), percent(verdict.repetition_before));
         return (
             false,

@@ -209,6 +209,24 @@ pub struct Disarray {
     pub openings: Vec<String>,
 }
 
+impl Verdict {
+    /// Real stories became less likely: by more than a twentieth (LEARNING.md, E4).
+    pub fn less_natural(&self) -> bool {
+        self.fluency_ratio > 1.05
+    }
+
+    /// Word pairs of before went missing: more than a tenth of them (E5).
+    pub fn less_varied(&self) -> bool {
+        self.diversity_ratio < 0.90
+    }
+
+    /// Repeated four words in a row rose by more than a fifth (E4) and a hundredth of all: of sixty texts few repeat anything, so a
+    /// factor alone would measure luck.
+    pub fn repeats_itself(&self) -> bool {
+        self.repetition > 1.2 * self.repetition_before + 0.01
+    }
+}
+
 impl Disarray {
     /// Whether there are too many of them to trust what is learned: more than a fifth. A few odd texts among many teach little.
     pub fn outweighs(&self) -> bool {

@@ -44,11 +44,6 @@ pub struct GateResult {
     pub same_text: bool,
 }
 
-/// What the app's check allows (LEARNING.md, E4 and E5).
-const MOST_PERPLEXITY: f64 = 1.05;
-const LEAST_VARIETY: f64 = 0.90;
-const REPEATS_ITSELF: &str = "repeat themselves";
-
 /// Updates of an adapter, in tokens short enough for minutes.
 const LENGTH: u32 = 90;
 const STEPS: u32 = 24;
@@ -173,8 +168,7 @@ fn update(app: &Arc<App>, user: &User, pool: &Pool, sabotage: Sabotage, seed: u3
     let rollback_seconds = began.elapsed().as_secs_f64();
     let same_text = write()? == before;
     let in_disarray = verdict.disarray.as_ref().is_some_and(domain::Disarray::outweighs);
-    let repeats = verdict.reason.contains(REPEATS_ITSELF);
-    let unnatural = verdict.fluency_ratio > MOST_PERPLEXITY || verdict.diversity_ratio < LEAST_VARIETY || repeats;
+    let unnatural = verdict.less_natural() || verdict.less_varied() || verdict.repeats_itself();
     let alarm = in_disarray || unnatural || verdict.high < 0.5;
     Ok(GateResult {
         user: user.name.to_owned(),

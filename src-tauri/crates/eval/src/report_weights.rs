@@ -21,8 +21,8 @@ pub fn tuned(results: &[TunedResult]) -> String {
         "and compression ratio (≤ 1.10), each against the plain base. Own perplexity: what the plain base makes of the texts written.\n\n",
     );
     text.push_str(
-        "Taste-made: pairs of what was written anew for the prompts of the thumbs, among all that is learned from. Rate: share of that for\n\
-         liked texts. Seconds by the clock, while others used the machine too.\n\n",
+        "Taste-made: pairs of what was written anew for the prompts of the thumbs, among all that is learned from. Rate: share of that in\n\
+         the settings. Seconds by the clock, while others used the machine too.\n\n",
     );
     text.push_str(
         "| base, M | user | method | E3 won (95%, by prompt) | learned from | taste-made | updates | β | rate | seconds | perplexity × | own perplexity × | repetition × | \

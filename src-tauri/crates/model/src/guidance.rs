@@ -1,7 +1,8 @@
 //! What other prompts do to the choice of the next token.
 
 /// Classifier-free guidance (Sanchez et al., arXiv 2306.17806), by any number of prompts (Liu et al., arXiv 2206.01714): each token
-/// is drawn from `(1 − Σ wₖ) log p + Σ wₖ log qₖ`, where `qₖ` is what the same base and adapters would write after another prompt.
+/// is drawn from `(1 − Σ wₖ) log p + Σ wₖ log qₖ`, where `qₖ` is what the base would write after another prompt, with the
+/// candidate's adapters or bare.
 /// A negative weight leads away from a prompt: what the asked one makes likelier in comparison becomes likelier still. Each
 /// candidate costs a row a token for every prompt.
 ///

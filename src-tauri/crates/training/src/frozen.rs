@@ -89,7 +89,7 @@ impl Frozen {
     pub fn hash_into(&self, hash: &mut Sha256) {
         match &self.weights {
             Weights::Dense(_) => hash_numbers(self.dense(&mut Vec::new()), hash),
-            Weights::Quantised(matrix) => hash.update(matrix.content().collect::<Vec<u8>>()),
+            Weights::Quantised(matrix) => matrix.content(|bytes| hash.update(bytes)),
         }
     }
 }

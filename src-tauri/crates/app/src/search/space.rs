@@ -84,13 +84,13 @@ pub(crate) fn draw(
 fn configured(
     axes: &[SearchAxis],
     configuration: &[usize],
-    recipe: Recipe,
+    asked: Recipe,
     default: &Hyperparameters,
     settings: &Settings,
     base_layers: u32,
 ) -> (Recipe, Hyperparameters) {
     let chosen = |axis: SearchAxis| axes.iter().zip(configuration).find(|(one, _)| **one == axis).map(|(_, choice)| *choice);
-    let recipe = chosen(SearchAxis::Recipe).map_or(recipe, |choice| recipes(default.objective)[choice]);
+    let recipe = chosen(SearchAxis::Recipe).map_or(asked, |choice| recipes(default.objective)[choice]);
     let mut numbers = default.clone();
     if recipe == Recipe::SoftPrompt {
         numbers.virtual_tokens = chosen(SearchAxis::VirtualTokens).map_or(numbers.virtual_tokens, |choice| PROMPT_LENGTHS[choice]);
@@ -110,7 +110,10 @@ fn configured(
         numbers.dropout = chosen(SearchAxis::Dropout).map_or(numbers.dropout, |choice| DROPOUTS[choice]);
     }
     if let Some(choice) = chosen(SearchAxis::LearningRate) {
-        numbers.learning_rate = (RATES[choice] * usual_rate(settings, recipe, default.objective)).min(1.0);
+        // The default knows whose texts these are; of another kind of method it says nothing.
+        let alike = (recipe == Recipe::SoftPrompt) == (asked == Recipe::SoftPrompt);
+        let usual = if alike { default.learning_rate } else { usual_rate(settings, recipe, default.objective) };
+        numbers.learning_rate = (RATES[choice] * usual).min(1.0);
     }
     (recipe, numbers)
 }
@@ -166,6 +169,15 @@ mod tests {
             assert!(!drawn[..index].contains(one), "{one:?} comes twice");
             assert_eq!(one.1.alpha / f64::from(one.1.rank), numbers.alpha / f64::from(numbers.rank), "the scale is kept");
         }
+        let around = |recipe, usual: f64| {
+            let mut rates = drawn.iter().filter(|(one, _)| *one == recipe).map(|(_, one)| one.learning_rate);
+            assert!(rates.all(|rate| RATES.iter().any(|share| (share * usual - rate).abs() < 1e-12)), "{recipe:?} around {usual}");
+        };
+        // The person's own liked texts, of which LoRA learns at a tenth of the settings' rate.
+        assert_eq!(numbers.learning_rate, Settings::default().lora_learning_rate * 0.1);
+        around(Recipe::Lora, numbers.learning_rate);
+        around(Recipe::Dora, numbers.learning_rate);
+        around(Recipe::SoftPrompt, Settings::default().training_learning_rate);
         for recipe in [Recipe::SoftPrompt, Recipe::Lora, Recipe::Dora] {
             assert!(drawn.iter().filter(|(one, _)| *one == recipe).count() >= 4, "{recipe:?} is tried");
         }

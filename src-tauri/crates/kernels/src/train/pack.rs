@@ -66,12 +66,6 @@ pub fn rounded_pairs<M: Rows + ?Sized>(matrix: &M, row: usize, first: usize, out
     }
 }
 
-/// Values of a row that stand side by side in memory.
-#[inline(always)]
-fn thirty_two<M: Rows>(matrix: &M, row: usize, first: usize) -> Option<(&[f32; EDGE], &[f32; EDGE])> {
-    Some((matrix.sixteen(row, first)?, matrix.sixteen(row, first + EDGE)?))
-}
-
 /// 32 values as pairs of bf16. Subnormal ones may become zero: products of pairs take them for zero anyway.
 #[inline(always)]
 pub fn rounded(low: &[f32; EDGE], high: &[f32; EDGE], lanes: Lanes) -> [f32; EDGE] {
@@ -290,15 +284,6 @@ fn turned<M: Rows>(matrix: &M, rows: Range<usize>, depths: Range<usize>, pairs: 
             if !pairs && width == EDGE && matrix.sixteen(first_row, depths.start + first).is_some() {
                 let there = |place| matrix.sixteen(row(place), depths.start + first).unwrap_or(&[0.0; EDGE]);
                 turn(std::array::from_fn(there), height, EDGE, lanes, out, stride);
-                continue;
-            }
-            if pairs && width == EDGE && thirty_two(matrix, first_row, depths.start + 2 * first).is_some() {
-                for (place, aside) in aside.iter_mut().take(height).enumerate() {
-                    if let Some((low, high)) = thirty_two(matrix, row(place), depths.start + 2 * first) {
-                        *aside = rounded(low, high, lanes);
-                    }
-                }
-                turn(aside.each_ref(), height, EDGE, lanes, out, stride);
                 continue;
             }
             for (row, aside) in aside.iter_mut().take(height).enumerate() {

@@ -5,6 +5,7 @@
 
 use super::pack::{EDGE, Rows, joined, to_bf16, turn};
 use super::tile::{Lanes, PANEL};
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// A matrix `[rows, columns]` as `[panels, column pairs, 32]` words; rows and columns that it lacks are zeros.
@@ -24,16 +25,15 @@ impl PairPanels {
     /// Of row-major `weights`, rounded to the nearest bf16.
     pub fn new(weights: &[f32], columns: usize) -> Self {
         let rows = weights.len() / columns;
-        let mut words = Vec::with_capacity(Self::bytes_of(rows, columns) / size_of::<f32>());
-        for panel in weights.chunks(PANEL * columns) {
-            let at = |row: usize, column: usize| match column < columns {
-                true => panel.get(row * columns + column).map_or(0, |value| to_bf16(*value)),
-                false => 0,
-            };
-            for column in (0..columns).step_by(2) {
-                words.extend((0..PANEL).map(|row| joined(at(row, column), at(row, column + 1))));
+        let mut words = vec![0.0; Self::bytes_of(rows, columns) / size_of::<f32>()];
+        let panels = words.par_chunks_mut(columns.div_ceil(2) * PANEL).zip(weights.par_chunks(PANEL * columns));
+        panels.for_each(|(words, panel)| {
+            for (row, values) in panel.chunks_exact(columns).enumerate() {
+                for (pair, values) in values.chunks(2).enumerate() {
+                    words[pair * PANEL + row] = joined(to_bf16(values[0]), values.get(1).map_or(0, |value| to_bf16(*value)));
+                }
             }
-        }
+        });
         Self { rows, columns, words }
     }
 

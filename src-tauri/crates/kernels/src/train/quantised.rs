@@ -95,15 +95,22 @@ impl QuantisedMatrix {
         }
     }
 
-    /// Everything that decides what the weights are, for a hash: the same whatever the layout of bf16, row by row in whole blocks.
-    pub fn content(&self) -> Box<dyn Iterator<Item = u8> + '_> {
+    /// Hands out everything that decides what the weights are, for a hash, a piece at a time: the same whatever the layout of bf16,
+    /// row by row in whole blocks.
+    pub fn content(&self, mut take: impl FnMut(&[u8])) {
         match &self.held {
             Held::Pairs(panels) => {
                 let columns = panels.columns().next_multiple_of(BLOCK);
-                Box::new((0..panels.rows()).flat_map(move |row| (0..columns).flat_map(move |at| panels.bits(row, at).to_le_bytes())))
+                let mut bytes = Vec::with_capacity(2 * columns);
+                for row in 0..panels.rows() {
+                    bytes.clear();
+                    (0..columns).for_each(|column| bytes.extend(panels.bits(row, column).to_le_bytes()));
+                    take(&bytes);
+                }
             }
             Held::Blocks(blocks) => {
-                Box::new(blocks.scales.iter().flat_map(|scale| scale.to_le_bytes()).chain(blocks.values.iter().copied()))
+                blocks.scales.iter().for_each(|scale| take(&scale.to_le_bytes()));
+                take(&blocks.values);
             }
         }
     }
